@@ -1,0 +1,1 @@
+"""Floor 2: numbers in, evidence out. Never imports torch."""

@@ -1,0 +1,79 @@
+"""Recipes: training algorithms as values. One file a kind; each ends in ``RECIPE``.
+
+A recipe is everything that fixes a trained model but its data and its seed. It has a digest, so a model's identity is
+(recipe digest, records digest, seed), and training the same three twice gives the same bits.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from cu_cert.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+    from cu_cert.records import Records
+    from cu_cert.rng import Stream
+
+
+@runtime_checkable
+class Recipe(Protocol):
+    """A training algorithm as a value.
+
+    Attributes:
+        name: File name of the recipe, or ``python:module:recipe``.
+        parameters: Everything that was chosen, as printable values; goes into certificates.
+        digest: SHA-256 (hex) of the recipe: its name, version, parameters and, for user code, its source bytes.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def parameters(self) -> Mapping[str, object]: ...  # noqa: D102
+
+    @property
+    def digest(self) -> str: ...  # noqa: D102
+
+    def build(self, records: "Records", *, rng: "Stream") -> "torch.nn.Module":
+        """Return a freshly initialised model; only the shape and classes of ``records`` may be used."""
+        ...
+
+    def train(self, records: "Records", *, rng: "Stream") -> "torch.nn.Module":
+        """Return a model trained on ``records`` from a fresh initialisation, in evaluation mode."""
+        ...
+
+    def logits(self, model: "torch.nn.Module", records: "Records") -> "torch.Tensor":
+        """Return float32 class scores of shape (n, classes) without touching the model."""
+        ...
+
+
+def names() -> list[str]:
+    """List the built-in recipes without importing them."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+
+
+def make_recipe(name: str, options: Mapping[str, object], *, root: str | None = None) -> Recipe:
+    """Make the recipe that ``[training] recipe`` names.
+
+    Args:
+        name: A built-in name (``mlp``, ``logistic``) or ``python:module:recipe`` for user code.
+        options: Values of the recipe's own table; unknown keys are refused by the recipe.
+        root: Folder of ``cu-cert.toml``, from which user modules are imported.
+
+    Raises:
+        ConfigError: The name or an option is wrong.
+    """
+    if name.startswith("python:"):
+        from cu_cert.recipes._python import load_user_recipe
+
+        return load_user_recipe(name, options, root=root)
+    if name not in names():
+        raise ConfigError(
+            f"[training] recipe = {name!r} is unknown; expected one of {', '.join(names())} or python:module:recipe"
+        )
+    module = importlib.import_module(f"cu_cert.recipes.{name}")
+    recipe: Recipe = module.make(options)
+    return recipe

@@ -1,0 +1,182 @@
+"""What the built-in classifiers share: standardisation, the training loop, scoring, digest."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+
+import torch
+from torch import nn
+
+from cu_certificates.check.strict import canonical
+
+from cu_cert.errors import ConfigError
+from cu_cert.records import Records
+from cu_cert.rng import Stream
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingParams:
+    """Parameters of minibatch SGD with momentum on cross-entropy.
+
+    Args:
+        epochs: Passes over the records, at least 1.
+        batch_size: Records a step, at least 1; the last batch of an epoch may be smaller.
+        learning_rate: Step size, above 0.
+        momentum: In [0, 1).
+        weight_decay: L2 penalty, at least 0.
+        standardize: Divide features by the standard deviation of the *records trained on* after subtracting their
+            mean. The constants are part of the model, so a retrain recomputes them without the forgotten records.
+    """
+
+    epochs: int = 30
+    batch_size: int = 64
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    standardize: bool = True
+
+    def __post_init__(self) -> None:
+        require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
+        require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
+        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
+        require(0 <= self.momentum < 1, "momentum", self.momentum, "in [0, 1)")
+        require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "at least 0")
+
+
+def require(holds: bool, key: str, value: object, expected: str) -> None:
+    """Raise a :class:`ConfigError` about one recipe parameter unless ``holds``."""
+    if not holds:
+        raise ConfigError(f"[training] {key} = {value!r}; expected {expected}")
+
+
+def checked[P: TrainingParams](kind: type[P], options: Mapping[str, object]) -> P:
+    """Build a parameter record from options; unknown keys and wrong types are errors."""
+    known = {field.name: field.default for field in fields(kind)}
+    values: dict[str, object] = {}
+    for key, value in options.items():
+        if key not in known:
+            raise ConfigError(f"[training] {key}: unknown; expected one of {', '.join(sorted(known))}")
+        values[key] = _cast(key, value, known[key])
+    return kind(**values)  # type: ignore[arg-type]
+
+
+def _cast(key: str, value: object, default: object) -> object:
+    if isinstance(default, bool) or isinstance(value, bool):
+        require(isinstance(default, bool) and isinstance(value, bool), key, value, f"a {type(default).__name__}")
+        return value
+    if isinstance(default, float):
+        require(isinstance(value, int | float), key, value, "a number")
+        return float(value)  # type: ignore[arg-type]
+    if isinstance(default, tuple):
+        require(isinstance(value, list | tuple), key, value, "a list of whole numbers")
+        return tuple(value)  # type: ignore[arg-type]
+    require(isinstance(value, type(default)), key, value, f"a {type(default).__name__}")
+    return value
+
+
+class Standardize(nn.Module):
+    """Subtracts a mean and divides by a scale that were measured on the training records."""
+
+    mean: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("scale", torch.ones(width))
+
+    def fit(self, x: torch.Tensor) -> None:
+        """Set the constants from ``x``, shape (n, width); constant features keep scale 1."""
+        spread = x.std(dim=0, unbiased=False)
+        self.mean.copy_(x.mean(dim=0))
+        self.scale.copy_(torch.where(spread > 1e-6, spread, torch.ones_like(spread)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return (x - mean) / scale for ``x`` of shape (n, width)."""
+        return (x - self.mean) / self.scale
+
+
+def flat(records: Records) -> torch.Tensor:
+    """Return the features as a float32 tensor of shape (n, features)."""
+    return torch.from_numpy(records.x.reshape(len(records), -1))
+
+
+def fit(model: nn.Sequential, records: Records, params: TrainingParams, *, rng: Stream) -> nn.Module:
+    """Train ``model`` in place by SGD; the order of every epoch goes by id.
+
+    Args:
+        model: A fresh model whose first part is a :class:`Standardize`.
+        records: At least one record.
+        params: The recipe's parameters.
+        rng: Stream from which the order of every epoch derives.
+
+    Returns:
+        The same model in evaluation mode.
+    """
+    if not len(records):
+        raise ConfigError("training on 0 records; expected at least 1 (does the request remove all data?)")
+    x, y = flat(records), torch.from_numpy(records.y)
+    first = model[0]
+    if params.standardize and isinstance(first, Standardize):
+        first.fit(x)
+    model.train()
+    optimiser = torch.optim.SGD(
+        model.parameters(), lr=params.learning_rate, momentum=params.momentum, weight_decay=params.weight_decay
+    )
+    for epoch in range(params.epochs):
+        order = torch.tensor(rng.child("order", epoch).order(records.ids))
+        for batch in order.split(params.batch_size):
+            optimiser.zero_grad(set_to_none=True)
+            nn.functional.cross_entropy(model(x[batch]), y[batch]).backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+    return model.eval()
+
+
+@dataclass(frozen=True)
+class ClassifierRecipe:
+    """A built-in classifier: a stack of dense layers trained by :func:`fit`.
+
+    Args:
+        name: File name of the recipe.
+        params: Checked parameters.
+        hidden: Widths of the hidden layers; empty for a linear model.
+    """
+
+    name: str
+    params: TrainingParams
+    hidden: tuple[int, ...]
+
+    @property
+    def parameters(self) -> Mapping[str, object]:
+        """All parameters, with numbers as printable strings where they are not whole."""
+        return {key: value if isinstance(value, int) else str(value) for key, value in asdict(self.params).items()} | {
+            "hidden": list(self.hidden)
+        }
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of name, version and parameters."""
+        document = {"recipe": self.name, "version": 1, "parameters": dict(self.parameters)}
+        return hashlib.sha256(canonical(document)).hexdigest()
+
+    def build(self, records: Records, *, rng: Stream) -> nn.Sequential:
+        """Return a fresh model for the shape and classes of ``records``; initialised from ``rng`` alone."""
+        width = int(records.x[:1].size) if len(records) else int(records.x.reshape(1, -1).shape[1])
+        layers: list[nn.Module] = [Standardize(width)]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(rng.child("init").integer(63))
+            for units in self.hidden:
+                layers += [nn.Linear(width, units), nn.ReLU()]
+                width = units
+            layers.append(nn.Linear(width, len(records.classes)))
+        return nn.Sequential(*layers).eval()
+
+    def train(self, records: Records, *, rng: Stream) -> nn.Module:
+        """Train from a fresh initialisation."""
+        return fit(self.build(records, rng=rng), records, self.params, rng=rng)
+
+    def logits(self, model: nn.Module, records: Records) -> torch.Tensor:
+        """Return float32 class scores, shape (n, classes)."""
+        with torch.no_grad():
+            scores: torch.Tensor = model(flat(records))
+        return scores

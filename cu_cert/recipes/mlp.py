@@ -1,0 +1,29 @@
+"""``mlp``: a multi-layer perceptron with ReLU units, trained by SGD with momentum."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cu_cert.recipes._classifier import ClassifierRecipe, TrainingParams, checked, require
+
+
+@dataclass(frozen=True, kw_only=True)
+class MlpParams(TrainingParams):
+    """Parameters of ``mlp``.
+
+    Args:
+        hidden: Width of each hidden layer, at least one layer of at least one unit.
+    """
+
+    hidden: tuple[int, ...] = (128,)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        sizes = self.hidden
+        good = bool(sizes) and all(isinstance(width, int) and width >= 1 for width in sizes)
+        require(good, "hidden", list(sizes), "a list of widths of at least 1")
+
+
+def make(options: Mapping[str, object]) -> ClassifierRecipe:
+    """Make the recipe from the options of ``[training]``."""
+    params = checked(MlpParams, options)
+    return ClassifierRecipe("mlp", params, params.hidden)

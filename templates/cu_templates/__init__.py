@@ -1,0 +1,1 @@
+"""The report templates and style sheet of cu-cert: data files, no code."""
