@@ -53,7 +53,7 @@ class Records:
                 f"records: id {self.ids[bad]!r} has a feature that is NaN or infinite "
                 f"({int((~finite).sum())} such records); clean the data or drop these records"
             )
-        if n and not (0 <= int(self.y.min()) and int(self.y.max()) < len(self.classes)):
+        if n and not (int(self.y.min()) >= 0 and int(self.y.max()) < len(self.classes)):
             raise DataError(f"records: labels span {self.y.min()}..{self.y.max()}; expected 0..{len(self.classes) - 1}")
 
     def __len__(self) -> int:
@@ -128,7 +128,9 @@ def make_records(ids: Sequence[str], x: npt.ArrayLike, y: npt.ArrayLike, classes
     seen: set[str] = set()
     for row, identifier in enumerate(ids):
         if not isinstance(identifier, str) or not identifier or identifier != identifier.strip():
-            raise DataError(f"records: row {row} has id {identifier!r}; expected a non-empty string without outer spaces")
+            raise DataError(
+                f"records: row {row} has id {identifier!r}; expected a non-empty string with no outer spaces"
+            )
         if identifier in seen:
             raise DataError(f"records: id {identifier!r} stands twice (second time in row {row}); ids must be unique")
         seen.add(identifier)

@@ -6,7 +6,7 @@ A recipe is everything that fixes a trained model but its data and its seed. It 
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from cu_cert.errors import ConfigError
@@ -75,5 +75,5 @@ def make_recipe(name: str, options: Mapping[str, object], *, root: str | None = 
             f"[training] recipe = {name!r} is unknown; expected one of {', '.join(names())} or python:module:recipe"
         )
     module = importlib.import_module(f"cu_cert.recipes.{name}")
-    recipe: Recipe = module.make(options)
-    return recipe
+    make: Callable[[Mapping[str, object]], Recipe] = module.make
+    return make(options)

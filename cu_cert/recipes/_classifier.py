@@ -3,15 +3,15 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from typing import TypeVar
 
 import torch
 from torch import nn
 
-from cu_certificates.check.strict import canonical
-
 from cu_cert.errors import ConfigError
 from cu_cert.records import Records
 from cu_cert.rng import Stream
+from cu_certificates.check.strict import canonical
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +43,16 @@ class TrainingParams:
         require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "at least 0")
 
 
+P = TypeVar("P", bound=TrainingParams)
+
+
 def require(holds: bool, key: str, value: object, expected: str) -> None:
     """Raise a :class:`ConfigError` about one recipe parameter unless ``holds``."""
     if not holds:
         raise ConfigError(f"[training] {key} = {value!r}; expected {expected}")
 
 
-def checked[P: TrainingParams](kind: type[P], options: Mapping[str, object]) -> P:
+def checked(kind: type[P], options: Mapping[str, object]) -> P:
     """Build a parameter record from options; unknown keys and wrong types are errors."""
     known = {field.name: field.default for field in fields(kind)}
     values: dict[str, object] = {}
@@ -125,7 +128,7 @@ def fit(model: nn.Sequential, records: Records, params: TrainingParams, *, rng: 
     )
     for epoch in range(params.epochs):
         order = torch.tensor(rng.child("order", epoch).order(records.ids))
-        for batch in order.split(params.batch_size):
+        for batch in torch.split(order, params.batch_size):
             optimiser.zero_grad(set_to_none=True)
             nn.functional.cross_entropy(model(x[batch]), y[batch]).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
