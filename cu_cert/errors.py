@@ -31,11 +31,11 @@ class MethodError(CuCertError):
     """An unlearning method is unknown, lacks what it needs, or did nothing."""
 
 
-class EnvironmentProblem(CuCertError):  # noqa: N818 - "EnvironmentError" is taken by the language
+class EnvironmentProblem(CuCertError):
     """A folder is read-only, a disk is full, or an optional part is not installed."""
 
 
-class Interrupted(CuCertError):  # noqa: N818 - a state rather than a fault
+class Interrupted(CuCertError):
     """The user stopped the run; finished work is kept and the same command resumes."""
 
     exit_code: ClassVar[int] = 130
