@@ -1,0 +1,159 @@
+"""Re-derive every claim of a certificate from its payload bytes and evidence files.
+
+No signature is looked at here: the standard library has no public-key cryptography. ``cu-cert verify`` establishes who
+signed and then runs exactly this.
+"""
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Final
+
+from .context import Context, Finding, MissingEvidence
+from .fields import Node, printed, shown
+from .result import VERDICTS, CheckResult, ClaimResult, Status
+from .rules import RULES
+from .strict import Rejected, parse
+
+STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
+PREDICATE_TYPE: Final = "https://cu-cert.example/predicate/unlearning-audit/v1"
+MAX_CLAIMS: Final = 10_000
+MAX_SUBJECTS: Final = 1000
+
+
+def check_payload(payload: bytes, evidence: Callable[[str], bytes | None]) -> CheckResult:
+    """Examine every claim and derive the verdict.
+
+    Args:
+        payload: The statement's bytes.
+        evidence: Returns the bytes of an evidence file by its name in the certificate, ``None`` when it is absent.
+
+    Returns:
+        A status for each claim; a claim that does not follow is ``rejected``, which callers must refuse.
+
+    Raises:
+        Rejected: The document is malformed, or evidence was altered: nothing in it can be relied on.
+    """
+    statement = Node(parse(payload, "payload"), "statement")
+    statement.text("_type", STATEMENT_TYPE)
+    statement.text("predicateType", PREDICATE_TYPE)
+    subjects = statement.nodes("subject")
+    if not 1 <= len(subjects) <= MAX_SUBJECTS:
+        raise Rejected(f"statement.subject: {len(subjects)} subjects; expected 1 to {MAX_SUBJECTS}")
+    predicate = statement.node("predicate")
+    if predicate.text("schemaVersion").split(".")[0] != "1":
+        raise Rejected(f"predicate.schemaVersion: {predicate.text('schemaVersion')!r}; this checker knows version 1")
+    model = predicate.node("scope").node("model").digest()
+    if model not in {subject.digest() for subject in subjects}:
+        raise Rejected("statement.subject: does not hold the digest of scope.model")
+
+    context = Context(predicate, evidence)
+    missing = _missing(context)
+    results = [_examine(claim, context) for claim in _claims(predicate)]
+    derived, reasons = derive_verdict(context, results, missing)
+    stated = predicate.node("verdict").text("value", *VERDICTS) if predicate.has("verdict") else None
+    return CheckResult(
+        statement=dict(statement.value),
+        claims=tuple(results),
+        stated=stated,
+        derived=derived,
+        reasons=tuple(reasons),
+        missing=missing,
+    )
+
+
+def _missing(context: Context) -> tuple[str, ...]:
+    absent = []
+    for identifier in context.evidence_ids():
+        try:
+            context.evidence(identifier)
+        except MissingEvidence as gap:
+            absent.append(gap.name)
+    if not absent:
+        _ = context.subject  # plan and certificate must agree before any claim is looked at
+    return tuple(absent)
+
+
+def _claims(predicate: Node) -> list[Node]:
+    claims = predicate.nodes("claims")
+    if len(claims) > MAX_CLAIMS:
+        raise Rejected(f"predicate.claims: {len(claims)} claims; expected at most {MAX_CLAIMS}")
+    return claims
+
+
+def _examine(claim: Node, context: Context) -> ClaimResult:
+    identifier, kind = claim.text("id"), claim.text("type")
+    if identifier in context.claims:
+        raise Rejected(f"{claim.path}.id: {identifier!r} stands twice")
+    context.claims[identifier] = claim
+    status: Status
+    try:
+        if kind not in RULES:
+            raise Rejected(f"{claim.path}.type: {kind!r}; this checker knows no rule for it")
+        status, detail = RULES[kind](claim, context)
+    except MissingEvidence as gap:
+        status, detail = "unverified", str(gap)
+    except Rejected as refusal:
+        status, detail = "rejected", str(refusal)
+    return ClaimResult(id=identifier, type=kind, status=status, detail=detail)
+
+
+def derive_verdict(
+    context: Context, results: list[ClaimResult], missing: tuple[str, ...] = ()
+) -> tuple[str, list[str]]:
+    """Apply R-union, R-plan and R-verdict.
+
+    Returns:
+        The verdict and its reasons, one line each.
+
+    Raises:
+        Rejected: More alpha was spent than planned.
+    """
+    if missing:
+        return "INCONCLUSIVE", [f"evidence file {name} is not at hand" for name in missing]
+    rejected = [result.id for result in results if result.status == "rejected"]
+    if rejected:
+        return "INCONCLUSIVE", [f"claim {name} was rejected" for name in rejected]
+    spent = sum((context.finding(question).alpha for question in context.questions()), Fraction(0))
+    if spent > context.plan.level("alphaTotal"):
+        raise Rejected(f"claims spend alpha {spent}; the plan allows {context.plan.level('alphaTotal')} in total")
+
+    refuting: list[str] = []
+    gaps: list[str] = []
+    for question in context.questions():
+        finding = context.finding(question)
+        if finding.negative is False:
+            gaps.append(f"{question}: its negative control failed, so it makes no claim")
+        elif finding.negative is None:
+            gaps.append(f"{question}: its negative control is missing, so it makes no claim")
+        elif finding.bound is not None and finding.bound > context.tested_eps:
+            refuting.append(
+                f"{question}: eps >= {printed(finding.bound)} exceeds the guarantee under test, "
+                f"eps* = {shown(context.tested_eps)}"
+            )
+        else:
+            gaps += _gaps(question, finding, context.tested_eps)
+    if refuting:
+        return "REFUTED", refuting
+    if gaps:
+        return "INCONCLUSIVE", gaps
+    return "NOT_REFUTED", [
+        f"{question}: eps >= {printed(context.finding(question).bound or Fraction(0))} does not exceed "
+        f"eps* = {shown(context.tested_eps)}; both controls behaved and the planned power is reached"
+        for question in context.questions()
+    ]
+
+
+def _gaps(question: str, finding: Finding, tested: Fraction) -> list[str]:
+    """Why a question that refutes nothing may not count as looked at."""
+    gaps = []
+    if finding.bound is None or finding.generous is None:
+        gaps.append(f"{question}: planned, but its bound is missing")
+    elif finding.generous > tested:
+        gaps.append(f"{question}: failed runs could hide a refutation")
+    if finding.positive is None:
+        gaps.append(f"{question}: its positive control is missing")
+    elif not finding.positive:
+        gaps.append(f"{question}: its positive control was not detected, so it has no power here")
+    if not finding.powered:
+        gaps.append(f"{question}: its size does not reach the planned power")
+    return gaps

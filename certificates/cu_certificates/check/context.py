@@ -1,0 +1,189 @@
+"""What every rule may look at: the predicate, the plan, the evidence, and what earlier rules established."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cached_property
+from hashlib import sha256
+from typing import Final
+
+from .fields import Node
+from .strict import Rejected, parse
+from .tables import ArtifactTable, SlotTable, read_artifact, read_slots
+
+QUESTIONS: Final = ("procedure", "artifact")
+
+
+class MissingEvidence(Exception):
+    """An evidence file is not at hand; the claim that needs it stays unverified.
+
+    Args:
+        name: Name of the file.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"evidence file {name} is not at hand")
+        self.name = name
+
+
+@dataclass
+class Finding:
+    """What the rules established about one question.
+
+    Args:
+        bound: Proven lower bound on eps, failed runs counted as wrong guesses.
+        generous: The same with failed runs counted as right guesses: what a pass must still survive.
+        alpha: Level that the bound spent.
+        claim: Id of the bound's claim.
+        positive: Whether the positive control was detected.
+        negative: Whether the negative control was sound.
+        powered: Whether the planned power is reached.
+    """
+
+    bound: Fraction | None = None
+    generous: Fraction | None = None
+    alpha: Fraction = Fraction(0)
+    claim: str = ""
+    positive: bool | None = None
+    negative: bool | None = None
+    powered: bool | None = None
+
+
+@dataclass
+class Context:
+    """The certificate under examination.
+
+    Args:
+        predicate: The certificate itself.
+        fetch: Returns the bytes of an evidence file by name, or ``None``.
+    """
+
+    predicate: Node
+    fetch: Callable[[str], bytes | None]
+    findings: dict[str, Finding] = field(default_factory=dict)
+    claims: dict[str, Node] = field(default_factory=dict)
+    proven: dict[str, Fraction] = field(default_factory=dict)
+    _files: dict[str, bytes] = field(default_factory=dict)
+    _reading: dict[str, Node] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for entry in self.predicate.nodes("evidence"):
+            identifier = entry.text("id")
+            if identifier in self._reading:
+                raise Rejected(f"{entry.path}.id: {identifier!r} stands twice")
+            entry.digest()
+            self._reading[identifier] = entry
+
+    def evidence_name(self, identifier: str) -> str:
+        """Return the file name of an evidence id."""
+        if identifier not in self._reading:
+            raise Rejected(f"evidence {identifier!r}: referred to but not listed")
+        return self._reading[identifier].text("name")
+
+    def evidence_ids(self) -> list[str]:
+        """Return the ids of all listed evidence."""
+        return list(self._reading)
+
+    def evidence(self, identifier: str) -> bytes:
+        """Return the bytes of an evidence file after comparing its digest.
+
+        Raises:
+            MissingEvidence: The file is not at hand.
+            Rejected: It is not listed, or its digest is not the signed one.
+        """
+        if identifier in self._files:
+            return self._files[identifier]
+        name = self.evidence_name(identifier)
+        data = self.fetch(name)
+        if data is None:
+            raise MissingEvidence(name)
+        if sha256(data).hexdigest() != self._reading[identifier].digest():
+            raise Rejected(f"{name}: its digest is not the one that was signed; the file was altered or exchanged")
+        self._files[identifier] = data
+        return data
+
+    @cached_property
+    def plan_digest(self) -> str:
+        """P, the digest of the plan."""
+        return self.predicate.node("plan").digest()
+
+    @cached_property
+    def plan(self) -> Node:
+        """The plan, from its own file, after comparing it with what the certificate says of it."""
+        data = self.evidence("plan")
+        if sha256(data).hexdigest() != self.plan_digest:
+            raise Rejected("plan.json: its digest is not the certificate's plan.digest")
+        plan = Node(parse(data, "plan.json"), "plan.json")
+        plan.text("kind", "cu-cert-plan/1")
+        stated = self.predicate.node("plan")
+        for key in ("questions", "alphaTotal", "alphaSplit", "detectEps", "seedCommitment", "attempt", "attacks"):
+            if stated.value.get(key) != plan.value.get(key):
+                raise Rejected(f"predicate.plan.{key}: differs from plan.json")
+        if self.predicate.node("request").node("commitment").hex("root") != plan.node("request").hex("root"):
+            raise Rejected("predicate.request: its root is not the one in plan.json")
+        return plan
+
+    @cached_property
+    def subject(self) -> Node:
+        """The plan's entry for the audited model."""
+        digest = self.predicate.node("scope").node("model").digest()
+        for entry in self.plan.nodes("subjects"):
+            if entry.digest("model") == digest:
+                break
+        else:
+            raise Rejected("plan.json: does not name the audited model's digest among its subjects")
+        method, stated = self.predicate.node("unlearning"), self.predicate.node("plan")
+        pairs = (("method", method), ("guarantee", method), ("parameters", method))
+        for key, node in (*pairs, ("testedEps", stated), ("testedDelta", stated)):
+            if entry.value.get(key) != node.value.get(key):
+                raise Rejected(f"{node.path}.{key}: differs from the subject's entry in plan.json")
+        if entry.text("guarantee", "exact", "certified", "none") == "exact" and (
+            entry.number("testedEps") or entry.number("testedDelta")
+        ):
+            raise Rejected(f"{entry.path}: states an exact guarantee but is not tested at (0, 0)")
+        return entry
+
+    @cached_property
+    def tested_eps(self) -> Fraction:
+        """eps*, of the guarantee under test."""
+        return self.subject.number("testedEps")
+
+    @cached_property
+    def tested_delta(self) -> Fraction:
+        """delta*, of the guarantee under test."""
+        return self.subject.number("testedDelta", high=Fraction(1))
+
+    @cached_property
+    def slots(self) -> SlotTable:
+        """The table of the procedure question."""
+        identity = self.subject.value.get("method") == "identity"
+        return read_slots(
+            self.evidence("slots"),
+            self.evidence_name("slots"),
+            plan=self.plan,
+            plan_digest=self.plan_digest,
+            identity=identity,
+        )
+
+    @cached_property
+    def artifact(self) -> ArtifactTable:
+        """The table of the artifact question."""
+        table = read_artifact(self.evidence("artifact"), self.evidence_name("artifact"), plan=self.plan)
+        if table.file != self.predicate.node("scope").node("model").digest():
+            raise Rejected("evidence/artifact: the judged file is not the audited model")
+        return table
+
+    def questions(self) -> list[str]:
+        """The planned questions."""
+        found = self.predicate.node("plan").texts("questions")
+        if not found or len(set(found)) != len(found) or not set(found) <= set(QUESTIONS):
+            raise Rejected(f"predicate.plan.questions: {found}; expected some of {', '.join(QUESTIONS)}, each once")
+        return found
+
+    def share(self, question: str) -> Fraction:
+        """The planned share of alpha of a question."""
+        return self.plan.node("alphaSplit").level(question)
+
+    def finding(self, question: str) -> Finding:
+        """The record of what was established about a question."""
+        return self.findings.setdefault(question, Finding())

@@ -1,0 +1,118 @@
+"""``cu-cert-check``: the checker as a program of its own; standard library only."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from .carrier import load_any
+from .checker import check_payload
+from .result import CheckResult
+from .strict import MAX_BYTES, Rejected
+
+NO_SIGNATURE = (
+    "No signature was checked: the standard library has no public-key cryptography. Use `cu-cert verify` for that."
+)
+
+
+def evidence_reader(folder: Path) -> Callable[[str], bytes | None]:
+    """Return a function that reads an evidence file below ``folder``; ``None`` when it is absent.
+
+    Raises:
+        Rejected: (from the returned function) A name leads out of the folder, or the file cannot be read.
+    """
+
+    def read(name: str) -> bytes | None:
+        parts = name.split("/")
+        if not name or any(part in ("", ".", "..") for part in parts) or "\\" in name or "\0" in name:
+            raise Rejected(f"evidence name {name!r}: expected a plain path below the certificate's folder")
+        path = folder.joinpath(*parts)
+        try:
+            if path.stat().st_size > 16 * MAX_BYTES:
+                raise Rejected(f"{name}: {path.stat().st_size} bytes; expected at most {16 * MAX_BYTES}")
+            return path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise Rejected(f"{name}: cannot be read: {error.strerror}") from None
+
+    return read
+
+
+def check_file(file: Path, evidence: Path | None = None) -> CheckResult:
+    """Check the claims of a bundle, a report or a draft, with the evidence beside it.
+
+    Args:
+        file: ``certificate.sigstore.json``, ``report.html`` or an unsigned ``certificate.draft.json``.
+        evidence: Folder that holds ``plan.json`` and ``evidence/``; default: the folder of ``file``.
+
+    Raises:
+        Rejected: The document is malformed or evidence was altered.
+    """
+    data = file.read_bytes()
+    if data.lstrip()[:1] == b"{" and b'"_type"' in data[:2048]:
+        payload = data.rstrip(b"\n")
+    else:
+        payload = load_any(data)[0].payload
+    return check_payload(payload, evidence_reader(evidence or file.parent))
+
+
+def lines_of(result: CheckResult) -> list[str]:
+    """Write a result for a person, one line a claim."""
+    lines = [f"{claim.status:10}  {claim.id:22}  {claim.detail}" for claim in result.claims]
+    lines += [f"reason      {reason}" for reason in result.reasons]
+    stated = result.stated or "none (unsigned draft)"
+    return [*lines, f"verdict derived from the claims: {result.derived}; stated: {stated}"]
+
+
+def to_json(result: CheckResult) -> dict[str, object]:
+    """Write a result for a program."""
+    return {
+        "schema": "cu-cert-check/1",
+        "signatureChecked": False,
+        "claims": [vars(claim) for claim in result.claims],
+        "stated": result.stated,
+        "derived": result.derived,
+        "reasons": list(result.reasons),
+        "missing": list(result.missing),
+        "accepted": accepted(result),
+    }
+
+
+def accepted(result: CheckResult) -> bool:
+    """Whether nothing was rejected and the stated verdict is the one that follows."""
+    return not result.rejected and not result.missing and result.stated in (None, result.derived)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the program; returns 0 when every claim follows, 4 when one does not, 2 when a file is missing."""
+    parser = argparse.ArgumentParser(prog="cu-cert-check", description="Re-derive the claims of a certificate.")
+    parser.add_argument("file", type=Path, help="certificate.sigstore.json, report.html or certificate.draft.json")
+    parser.add_argument("--evidence", type=Path, help="folder with plan.json and evidence/ (default: beside FILE)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args(arguments)
+    return run(options.file, options.evidence, as_json=options.json)
+
+
+def run(file: Path, evidence: Path | None, *, as_json: bool) -> int:
+    """Check one file, print the outcome, return the exit code."""
+    try:
+        result = check_file(file, evidence)
+    except (Rejected, OSError) as problem:
+        code = 4 if isinstance(problem, Rejected) else 2
+        if as_json:
+            print(json.dumps({"schema": "cu-cert-check/1", "accepted": False, "error": str(problem)}))
+        else:
+            print(NO_SIGNATURE)
+            print(f"cu-cert-check: {problem}", file=sys.stderr)
+        return code
+    if as_json:
+        print(json.dumps(to_json(result), indent=2))
+    else:
+        print(NO_SIGNATURE, *lines_of(result), sep="\n")
+    return 0 if accepted(result) else 4
+
+
+if __name__ == "__main__":
+    sys.exit(main())
