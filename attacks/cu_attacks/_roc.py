@@ -6,9 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
 
-from cu_certificates.check.tails import cp_lower, cp_upper
-
 from cu_attacks._types import BoolArray, Estimate, FloatArray, vector
+from cu_certificates.check.tails import cp_lower, cp_upper
 
 PANEL_LIMIT = "a small number does not show that nothing is left, and the attack judges records, not the procedure"
 

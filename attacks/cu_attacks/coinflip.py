@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from cu_attacks._types import Attack, AttackError
 from cu_certificates.check.coins import right_guesses
 from cu_certificates.check.tails import coinflip_bound
-
-from cu_attacks._types import Attack, AttackError
+from cu_certificates.plan import default_guesses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +39,6 @@ class CoinFlip:
     bound: Fraction
     assumptions: str = "fair coins drawn after the score was fixed; slots share nothing random"
     shows_not: str = "a bound of 0 does not show that nothing is left: read it with the largest eps this size can show"
-
-
-def default_guesses(slots: int) -> int:
-    """Return r = 2 floor(3N/8): guess the quarter of slots least that lies in the middle not at all."""
-    return 2 * (3 * slots // 8)
 
 
 def coinflip(

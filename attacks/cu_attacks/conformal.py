@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from cu_certificates.check.tails import group_bound
-
 from cu_attacks._types import Attack, AttackError
+from cu_certificates.check.tails import group_bound
 
 
 @dataclass(frozen=True, kw_only=True)

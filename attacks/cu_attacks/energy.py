@@ -4,11 +4,32 @@ Szekely and Rizzo 2013 (J. Stat. Plan. Inference 143, eq. 2): E = 2 E|X - Y| - E
 signal vectors. Models are the units, so models are permuted.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 from scipy.spatial.distance import pdist, squareform
 
-from cu_attacks._types import Attack, AttackError, Estimate, FloatArray, matrix
+from cu_attacks._types import Attack, AttackError, FloatArray, matrix
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoSample:
+    """The outcome of a two-sample test on models.
+
+    Args:
+        statistic: Energy distance, at least 0.
+        null_median: Its median under permutation: the level that two alike sets reach.
+        p: Exact permutation p-value (1 + #{as large}) / (B + 1).
+        n: Models in each set.
+        shows_not: What a reader must not conclude.
+    """
+
+    statistic: float
+    null_median: float
+    p: float
+    n: tuple[int, int]
+    shows_not: str = "a detected difference is not an eps; a large p does not show that the two sets are alike"
 
 
 def energy_distance(distances: FloatArray, first: npt.NDArray[np.bool_]) -> float:
@@ -25,7 +46,7 @@ def energy_distance(distances: FloatArray, first: npt.NDArray[np.bool_]) -> floa
 
 def energy_test(
     first: npt.ArrayLike, second: npt.ArrayLike, *, rng: np.random.Generator, permutations: int = 999
-) -> Estimate:
+) -> TwoSample:
     """Compare two sets of models by permuting model labels.
 
     Args:
@@ -34,9 +55,8 @@ def energy_test(
         rng: Source of the permutations.
         permutations: B, at least 1.
 
-    Returns:
-        ``value`` is the statistic, ``high`` the exact permutation p-value (1 + #{as large}) / (B + 1), ``low`` the
-        median statistic under permutation (its null level).
+    Raises:
+        AttackError: Shapes disagree, or there are no permutations.
     """
     one, two = matrix(first, "first", rows=2), matrix(second, "second", rows=2)
     if one.shape[1] != two.shape[1]:
@@ -48,16 +68,7 @@ def energy_test(
     observed = energy_distance(distances, labels)
     null = np.array([energy_distance(distances, rng.permutation(labels)) for _ in range(permutations)])
     p = (1 + int((null >= observed - 1e-12).sum())) / (permutations + 1)
-    return Estimate(
-        name="energy distance",
-        value=observed,
-        low=float(np.median(null)),
-        high=p,
-        level=0.0,
-        method=f"permutation of models, B = {permutations}; low = null median, high = p-value",
-        n=(len(one), len(two)),
-        shows_not="a detected difference is not an eps; a large p does not show that the two sets are alike",
-    )
+    return TwoSample(statistic=observed, null_median=float(np.median(null)), p=p, n=(len(one), len(two)))
 
 
 ATTACK = Attack(name="energy", kind="difference", paper="Szekely, Rizzo 2013, JSPI 143", run=energy_test)

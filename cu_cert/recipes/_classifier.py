@@ -178,6 +178,10 @@ class ClassifierRecipe:
         """Train from a fresh initialisation."""
         return fit(self.build(records, rng=rng), records, self.params, rng=rng)
 
+    def features(self, records: Records) -> torch.Tensor:
+        """Return what a model of this recipe is applied to, float32, shape (n, features)."""
+        return flat(records)
+
     def logits(self, model: nn.Module, records: Records) -> torch.Tensor:
         """Return float32 class scores, shape (n, classes)."""
         with torch.no_grad():

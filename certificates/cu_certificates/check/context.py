@@ -133,7 +133,7 @@ class Context:
         else:
             raise Rejected("plan.json: does not name the audited model's digest among its subjects")
         method, stated = self.predicate.node("unlearning"), self.predicate.node("plan")
-        pairs = (("method", method), ("guarantee", method), ("parameters", method))
+        pairs = (("method", method), ("guarantee", method), ("level", method), ("parameters", method))
         for key, node in (*pairs, ("testedEps", stated), ("testedDelta", stated)):
             if entry.value.get(key) != node.value.get(key):
                 raise Rejected(f"{node.path}.{key}: differs from the subject's entry in plan.json")

@@ -291,14 +291,20 @@ def _same(claim: Node, key: str, derived: int | str | None) -> None:
 
 
 def count(claim: Node, context: Context) -> Outcome:
-    """Recount the rows of a group that reach a threshold."""
+    """Recount the rows of a group that reach a threshold; in the slots table a group is the role of a main slot."""
     group, threshold = claim.text("group"), claim.whole("threshold", -(2**53) + 1, 2**53 - 1)
-    name = context.evidence_name(claim.text("evidence"))
-    scores = [
-        row.whole("score", -(2**53) + 1, 2**53 - 1)
-        for row in rows(context.evidence(claim.text("evidence")), name)
-        if row.text("kind") == "record" and row.text("group") == group
-    ]
+    identifier = claim.text("evidence")
+    name = context.evidence_name(identifier)
+    scores = []
+    for row in rows(context.evidence(identifier), name):
+        if row.text("kind") == "record":
+            found = row.text("group")
+        elif row.text("kind") == "run" and row.text("group") == "main" and row.text("status") == "done":
+            found = row.text("role")
+        else:
+            continue
+        if found == group:
+            scores.append(row.whole("score", -(2**53) + 1, 2**53 - 1))
     k, n = sum(score >= threshold for score in scores), len(scores)
     if (claim.whole("k"), claim.whole("n", 1)) != (k, n):
         raise Rejected(f"{claim.path}: {claim.whole('k')} of {claim.whole('n')}; the evidence gives {k} of {n}")

@@ -1,0 +1,298 @@
+"""Claims in words: one table row for each claim of a certificate."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from cu_certificates._fields import NOT_STATED, anchor, confidence, exact, field, fixed, guess_share, percent, short, text, words
+from cu_certificates._wording import QUESTIONS
+
+BOUND_TYPES: Final = ("eps-coinflip", "eps-group")
+"""The claims whose bound can carry a verdict."""
+
+_BASIS: Final = {
+    "model-digest": "recounted",
+    "split": "recounted",
+    "eps-coinflip": "recounted",
+    "control": "recounted",
+    "power": "derived",
+    "conformal-p": "recounted",
+    "eps-group": "derived",
+    "eps-lower": "assumed",
+    "count": "recounted",
+    "cp": "assumed",
+    "utility": "assumed",
+    "metric": "descriptive",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One claim as the report prints it.
+
+    Args:
+        id: The claim's id; the row's HTML id is ``claim-`` and ``anchor``.
+        anchor: The id as it may stand in HTML.
+        type: The claim's type.
+        question: ``procedure``, ``artifact`` or empty.
+        words: The claim in words.
+        result: What was counted.
+        bound: What follows from it, with its direction; empty when nothing does.
+        note: Level, scope and everyday words of the bound, or another remark; may be empty.
+        alpha: The level that the claim spends, or empty.
+        basis: A key of ``BASES``.
+        evidence: Ids of the evidence files that the claim names.
+        sources: Id and anchor of the claims that it rests on.
+        supports: Whether the verdict names it.
+    """
+
+    id: str
+    anchor: str
+    type: str
+    question: str
+    words: str
+    result: str
+    bound: str
+    note: str
+    alpha: str
+    basis: str
+    evidence: tuple[str, ...]
+    sources: tuple[tuple[str, str], ...]
+    supports: bool
+
+
+Claim = Mapping[str, Any]
+_Cells = tuple[str, str, str, str]
+
+
+def rows(claims: Iterable[Claim], *, method: str, model: str, supports: tuple[str, ...]) -> tuple[Row, ...]:
+    """Return one row for each claim, in the order of the certificate.
+
+    Args:
+        claims: The claims of the predicate.
+        method: The method's name in words.
+        model: The audited file's name.
+        supports: Ids of the claims that the verdict rests on.
+
+    Raises:
+        Rejected: A number in a claim is not one.
+    """
+    listed = list(claims)
+    index = {text(claim, "id"): claim for claim in listed}
+    return tuple(_row(claim, index, method, model, supports) for claim in listed)
+
+
+def _row(claim: Claim, index: Mapping[str, Claim], method: str, model: str, supports: tuple[str, ...]) -> Row:
+    kind = text(claim, "type")
+    writer = _WRITERS.get(kind, _unknown)
+    said, result, bound, note = writer(claim, index, method, model)
+    question = field(claim, "question")
+    named = field(claim, "evidence")
+    sources = [source for key in ("from", "tpr", "fpr") if isinstance(source := field(claim, key), str)]
+    return Row(
+        id=text(claim, "id"),
+        anchor=anchor(text(claim, "id")),
+        type=kind,
+        question=question if isinstance(question, str) else "",
+        words=said,
+        result=result,
+        bound=bound,
+        note=note,
+        alpha=text(claim, "alpha") if field(claim, "alpha") is not None else "",
+        basis=_BASIS.get(kind, "unread"),
+        evidence=(named,) if isinstance(named, str) else (),
+        sources=tuple((source, anchor(source)) for source in sources),
+        supports=text(claim, "id") in supports,
+    )
+
+
+def eps_value(claim: Claim) -> str:
+    """Return a measured lower bound, with its delta where there is one."""
+    delta = text(claim, "delta") if field(claim, "delta") is not None else "0"
+    slack = "" if exact(delta, f"{text(claim, 'id')}.delta") == 0 else f" at delta = {delta}"
+    return f"eps ≥ {text(claim, 'bound')}{slack}"
+
+
+def eps_level(claim: Claim) -> str:
+    """Return the level of a measured lower bound and for whom it holds."""
+    level = confidence(field(claim, "alpha"), f"{text(claim, 'id')}.alpha")
+    return f"at {level} (one-sided), whole request"
+
+
+def eps_share(claim: Claim) -> str | None:
+    """Return how often a guesser could be right at least, ``None`` when no better than a coin was shown."""
+    value = exact(field(claim, "bound"), f"{text(claim, 'id')}.bound")
+    return guess_share(value, "down") if value > 0 else None
+
+
+def eps_plain(claim: Claim) -> str:
+    """Return a measured lower bound in a few everyday words, without its level."""
+    share = eps_share(claim)
+    return "no better than tossing a coin" if share is None else f"right in at least {share} of chosen guesses"
+
+
+def guesses(claim: Claim) -> str:
+    """Return "48 of 48 guesses right" and the number of slots, where there is one."""
+    counted = f"{text(claim, 'right')} of {text(claim, 'guesses')} guesses right"
+    return counted + (f", {text(claim, 'slots')} slots" if field(claim, "slots") is not None else "")
+
+
+def _digest(claim: Claim, _index: Mapping[str, Claim], _method: str, model: str) -> _Cells:
+    digest = text(claim, "digest.sha256")
+    return f"The audited bytes of {model} have this SHA-256 digest", digest, "", ""
+
+
+def _split(claim: Claim, _index: Mapping[str, Claim], _method: str, _model: str) -> _Cells:
+    judged = ", ".join(words(claim, "judged")) or NOT_STATED
+    said = text(claim, "text")
+    return said[:1].upper() + said[1:], f"fitted on {text(claim, 'fitted')}; judged: {judged}", "", ""
+
+
+def _coinflip(claim: Claim, _index: Mapping[str, Claim], method: str, _model: str) -> _Cells:
+    said = f"How well models treated with {method} can be told from retrained ones, at least"
+    return said, guesses(claim), eps_value(claim), f"{eps_level(claim)}; {eps_plain(claim)}"
+
+
+def _conformal(claim: Claim, _index: Mapping[str, Claim], _method: str, model: str) -> _Cells:
+    above, total = text(claim, "atLeast"), text(claim, "references")
+    value = exact(field(claim, "p"), f"{text(claim, 'id')}.p")
+    printed = text(claim, "p")
+    return (
+        f"How unusual {model} is among models that never saw the request",
+        f"{above} of {total} references score at least as high",
+        f"p = {printed}",
+        f"at most {fixed(value, 4, 'up')}" if "/" in printed else "",
+    )
+
+
+def _group(claim: Claim, index: Mapping[str, Claim], _method: str, model: str) -> _Cells:
+    said = f"How well {model} can be told from a retrained model, at least"
+    parent = index.get(text(claim, "from"), {})
+    source = f"from p = {text(parent, 'p')}" if parent else f"from {text(claim, 'from')}"
+    return said, source, eps_value(claim), f"{eps_level(claim)}; {eps_plain(claim)}"
+
+
+def _two_pools(claim: Claim, _index: Mapping[str, Claim], _method: str, _model: str) -> _Cells:
+    source = f"from {text(claim, 'tpr')} and {text(claim, 'fpr')}"
+    bound = f"eps ≥ {text(claim, 'bound')} at delta = {text(claim, 'delta')}"
+    return "Cross-check by two pools; supports no verdict", source, bound, ""
+
+
+def _control(claim: Claim, _index: Mapping[str, Claim], _method: str, _model: str) -> _Cells:
+    positive = text(claim, "sign") == "positive"
+    said = (
+        "Positive control: the same test on the untreated model must be detected"
+        if positive
+        else "Negative control: the same test on retrained models in the method's place must find nothing"
+    )
+    if field(claim, "runs") is not None:
+        counted = f"{text(claim, 'alarms')} alarms in {text(claim, 'runs')} runs"
+    elif field(claim, "right") is not None:
+        counted = guesses(claim)
+    else:
+        counted = f"p = {text(claim, 'p')}"
+    outcome = f"{text(claim, 'outcome')}: {counted}"
+    if not positive:
+        return said, outcome, "", f"fails if chance alone gives this much with probability {text(claim, 'tail')} or less"
+    if field(claim, "bound") is None or field(claim, "alpha") is None:
+        return said, outcome, "", ""
+    return said, outcome, eps_value(claim), eps_level(claim)
+
+
+def _power(claim: Claim, _index: Mapping[str, Claim], _method: str, _model: str) -> _Cells:
+    seen = resolution(claim)
+    reached = {True: "reached", False: "not reached"}.get(field(claim, "reached"), NOT_STATED)
+    said = "Resolution: what an audit of this size can show at all"
+    return said, f"resolution wanted by the plan: {reached}", f"eps up to {text(claim, 'maxEps')}", seen
+
+
+def resolution(claim: Claim) -> str:
+    """Return what a power claim says about the smallest effect that this audit sees."""
+    where = text(claim, "id")
+    tested = short(exact(field(claim, "testedEps"), f"{where}.testedEps"))
+    artifact = text(claim, "question") == "artifact"
+    if field(claim, "smallest" if artifact else "critical") is None:
+        return f"no result of this size could exceed eps = {tested}"
+    if artifact:
+        used, least = text(claim, "references"), text(claim, "smallest")
+        return f"{used} references; at least {least} are needed to exceed eps = {tested}"
+    need = f"{text(claim, 'critical')} of {text(claim, 'guesses')} right guesses are needed to exceed eps = {tested}"
+    return f"{need}; seen with 80 % power from {seen_from(claim)}"
+
+
+def could_see(claim: Claim) -> str:
+    """Return the same in words for the top of the page."""
+    tested = short(exact(field(claim, "testedEps"), f"{text(claim, 'id')}.testedEps"))
+    artifact = text(claim, "question") == "artifact"
+    if field(claim, "smallest" if artifact else "critical") is None:
+        return f"nothing, no result of this size could exceed eps = {tested}"
+    if artifact:
+        used, least = text(claim, "references"), text(claim, "smallest")
+        return f"a file that stands out among {used} references, of which at least {least} are needed"
+    return f"a guesser with {seen_from(claim)} or more, with a probability of at least 80\u00a0%"
+
+
+def seen_from(claim: Claim) -> str:
+    """Return the smallest share of right guesses that a power claim sees with 80 % power."""
+    if field(claim, "accuracy") is None:
+        return NOT_STATED
+    share = exact(field(claim, "accuracy"), f"{text(claim, 'id')}.accuracy")
+    return f"{percent(share, 'up')} right guesses"
+
+
+def _count(claim: Claim, _index: Mapping[str, Claim], _method: str, _model: str) -> _Cells:
+    return f"Counted in the evidence: {text(claim, 'group')}", f"{text(claim, 'k')} of {text(claim, 'n')}", "", ""
+
+
+def _cp(claim: Claim, index: Mapping[str, Claim], _method: str, _model: str) -> _Cells:
+    sign = "≤" if text(claim, "side") == "upper" else "≥"
+    level = confidence(field(claim, "alpha"), f"{text(claim, 'id')}.alpha")
+    source = index.get(text(claim, "from"), {})
+    counted = f"{text(source, 'k')} of {text(source, 'n')}" if source else f"from {text(claim, 'from')}"
+    return "Exact binomial bound for that count", counted, f"share {sign} {text(claim, 'bound')}", f"at {level} (one-sided)"
+
+
+def _utility(claim: Claim, index: Mapping[str, Claim], _method: str, _model: str) -> _Cells:
+    bound = index.get(text(claim, "from"), {})
+    count = index.get(text(bound, "from"), {})
+    level = confidence(field(bound, "alpha"), "utility alpha") if field(bound, "alpha") is not None else NOT_STATED
+    counted = f"{text(count, 'k')} of {text(count, 'n')} right" if count else f"from {text(claim, 'from')}"
+    return (
+        f"Accuracy on {text(claim, 'set')} records",
+        counted,
+        f"accuracy ≥ {text(claim, 'accuracyAtLeast')}",
+        f"at {level} (one-sided)",
+    )
+
+
+def _metric(claim: Claim, _index: Mapping[str, Claim], _method: str, _model: str) -> _Cells:
+    ends = field(claim, "interval")
+    between = f"{ends[0]} to {ends[1]}" if isinstance(ends, list) and len(ends) == 2 else ""
+    note = text(claim, "note") if field(claim, "note") is not None else ""
+    return text(claim, "name"), text(claim, "value"), between, note
+
+
+def _unknown(claim: Claim, _index: Mapping[str, Claim], _method: str, _model: str) -> _Cells:
+    return f"Claim of a type that this report cannot read: {text(claim, 'type')}", "", "", ""
+
+
+_WRITERS: Final[dict[str, Callable[[Claim, Mapping[str, Claim], str, str], _Cells]]] = {
+    "model-digest": _digest,
+    "split": _split,
+    "eps-coinflip": _coinflip,
+    "conformal-p": _conformal,
+    "eps-group": _group,
+    "eps-lower": _two_pools,
+    "control": _control,
+    "power": _power,
+    "count": _count,
+    "cp": _cp,
+    "utility": _utility,
+    "metric": _metric,
+}
+
+
+def deciding(claims: Iterable[Claim], supports: tuple[str, ...]) -> list[Claim]:
+    """Return the measured bounds that the verdict rests on; all of them where it names none."""
+    bounds = [claim for claim in claims if field(claim, "type") in BOUND_TYPES and field(claim, "bound") is not None]
+    return [claim for claim in bounds if text(claim, "id") in supports] or bounds

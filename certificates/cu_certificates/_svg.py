@@ -1,0 +1,144 @@
+"""SVG elements, axes and palette for the plots of the report.
+
+Coordinates are exact fractions printed with one decimal, so that the same predicate gives the same bytes everywhere.
+Colours are presentation attributes (they survive a strict content policy), from the palette of Okabe and Ito, and each
+series differs in its dashes too.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Final
+
+from markupsafe import Markup, escape
+
+from cu_certificates._fields import exact, fixed, short
+
+BLUE: Final = "#0072B2"
+VERMILLION: Final = "#D55E00"
+GREEN: Final = "#009E73"
+PURPLE: Final = "#CC79A7"
+PALETTE: Final = (BLUE, VERMILLION, GREEN, PURPLE)
+
+WIDTH: Final = 640
+"""Width of every drawing in its own units; the page scales it."""
+
+
+def element(tag: str, *children: Markup | str, **attributes: str | Fraction | int) -> Markup:
+    """Return one element; text is escaped, ``stroke_width`` becomes ``stroke-width``, numbers get one decimal."""
+    written = [
+        f' {name.rstrip("_").replace("_", "-")}="{escape(value if isinstance(value, str) else coord(value))}"'
+        for name, value in attributes.items()
+    ]
+    inner = Markup("").join(escape(child) for child in children)
+    return Markup(f"<{tag}{''.join(written)}>{inner}</{tag}>")
+
+
+def coord(value: Fraction | int) -> str:
+    """Return a coordinate with at most one decimal."""
+    return short(exact(fixed(Fraction(value), 1), "coordinate"))
+
+
+def drawing(key: str, height: int, title: str, desc: str, parts: Iterable[Markup]) -> Markup:
+    """Return the whole drawing, named by its title and description for people who do not see it."""
+    head = (
+        element("title", title, id=f"plot-{key}-title"),
+        element("desc", desc, id=f"plot-{key}-desc"),
+    )
+    return element(
+        "svg",
+        *head,
+        *(Markup("\n") + part for part in parts),
+        viewBox=f"0 0 {WIDTH} {height}",
+        role="img",
+        aria_labelledby=f"plot-{key}-title plot-{key}-desc",
+        font_size="13",
+        fill="currentColor",
+    )
+
+
+def rule(x1: Fraction, y1: Fraction, x2: Fraction, y2: Fraction, **style: str) -> Markup:
+    """Return a straight line, in the colour of the text unless ``style`` says otherwise."""
+    return element("line", x1=x1, y1=y1, x2=x2, y2=y2, **({"stroke": "currentColor"} | style))
+
+
+def words_at(x: Fraction | int, y: Fraction | int, said: str, align: str = "middle", **style: str) -> Markup:
+    """Return text at a point; ``align`` is ``start``, ``middle`` or ``end``."""
+    return element("text", said, x=x, y=y, text_anchor=align, **style)
+
+
+def swatch(stroke: str, dash: str, opacity: str) -> Markup:
+    """Return the small sample of a series that stands in a legend."""
+    box = element(
+        "rect", x=1, y=2, width=26, height=10, fill=stroke if opacity != "0" else "none", fill_opacity=opacity
+    )
+    return element(
+        "svg",
+        box,
+        rule(Fraction(1), Fraction(2), Fraction(27), Fraction(2), stroke=stroke, stroke_width="3", **dashed(dash)),
+        width=28,
+        height=14,
+        viewBox="0 0 28 14",
+        aria_hidden="true",
+        focusable="false",
+    )
+
+
+def dashed(dash: str) -> dict[str, str]:
+    """Return the attribute of a dash pattern; an empty pattern is a full line."""
+    return {"stroke_dasharray": dash} if dash else {}
+
+
+def ticks(low: Fraction, high: Fraction, wanted: int = 6) -> tuple[list[Fraction], int]:
+    """Return round values between ``low`` and ``high`` and the decimals that print them exactly."""
+    span = high - low if high > low else Fraction(1)
+    exponent = 45
+    while exponent > -45 and Fraction(10) ** exponent * wanted >= span:
+        exponent -= 1
+    step = next(step for factor in (2, 5, 10) if (step := Fraction(10) ** exponent * factor) * wanted >= span)
+    first = -((-low) // step)
+    values = [step * index for index in range(int(first), int(high // step) + 1)]
+    digits = next((d for d in range(20) if (step * 10**d).denominator == 1), 20)
+    return values, digits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """A rectangle in the drawing and the data range that it shows."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+    x0: Fraction
+    x1: Fraction
+    y0: Fraction
+    y1: Fraction
+
+    def x(self, value: Fraction) -> Fraction:
+        """Return the horizontal coordinate of a value."""
+        return self.left + (value - self.x0) / (self.x1 - self.x0) * self.width
+
+    def y(self, value: Fraction) -> Fraction:
+        """Return the vertical coordinate of a value."""
+        return self.top + self.height - (value - self.y0) / (self.y1 - self.y0) * self.height
+
+    def axes(self, x_name: str, y_name: str, *, wanted: int = 6, scale: int = 1) -> list[Markup]:
+        """Draw grid, ticks and names; ``scale`` multiplies the printed y values (100 for percent)."""
+        bottom, right = Fraction(self.top + self.height), Fraction(self.left + self.width)
+        parts = []
+        values, _ = ticks(self.y0, self.y1, 5)
+        _, digits = ticks(self.y0 * scale, self.y1 * scale, 5)
+        for value in values:
+            y = self.y(value)
+            parts.append(rule(Fraction(self.left), y, right, y, stroke_opacity="0.16"))
+            parts.append(words_at(self.left - 7, y + 4, fixed(value * scale, digits), "end", font_size="12"))
+        values, digits = ticks(self.x0, self.x1, wanted)
+        for value in values:
+            x = self.x(value)
+            parts.append(rule(x, bottom, x, bottom + 5, stroke_opacity="0.6"))
+            parts.append(words_at(x, bottom + 19, fixed(value, digits), font_size="12"))
+        parts.append(rule(Fraction(self.left), bottom, right, bottom, stroke_opacity="0.6"))
+        parts.append(words_at(self.left + Fraction(self.width, 2), bottom + 38, x_name))
+        parts.append(words_at(self.left, self.top - 12, y_name, "start", font_size="12", fill_opacity="0.8"))
+        return parts

@@ -1,0 +1,248 @@
+"""The tables ``[training]``, ``[unlearning]``, ``[audit]`` and ``[signing]`` of the project file.
+
+The declaration of a field holds its default, its reader and its documentation; the text of a new project file is made
+from these declarations. ``[data]`` is declared beside the data sources.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Final
+
+from cu_cert import recipes
+from cu_cert._toml import exact, option, require, table, text, texts, whole
+from cu_certificates._toml import nearest
+
+QUESTIONS: Final = ("procedure", "artifact")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """The table ``[training]``.
+
+    Args:
+        recipe: A built-in recipe or ``python:module:NAME``.
+        seed: Root of all randomness of training, 0 to 2^53 - 1.
+        options: All further keys; the recipe checks them.
+
+    Raises:
+        ConfigError: A value lies out of range.
+    """
+
+    recipe: str = field(
+        default="mlp",
+        metadata=option(
+            text,
+            'How models are trained: "mlp", "logistic", or "python:module:NAME" for an object in a module beside this '
+            "file with build(seed) and train(model, records, rng), and logits(model, records) if it needs one.",
+        ),
+    )
+    seed: int = field(
+        default=0,
+        metadata=option(
+            whole, "Root of all randomness of `cu-cert train`: the same seed, data and recipe give the same bits."
+        ),
+    )
+    options: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require(self.seed >= 0, "[training] seed", self.seed, "at least 0")
+        if self.recipe not in recipes.names() and not self.recipe.startswith("python:"):
+            known = [*recipes.names(), "python:module:NAME"]
+            require(False, "[training] recipe", self.recipe, nearest(self.recipe, known))
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnlearningConfig:
+    """The table ``[unlearning]``.
+
+    Args:
+        method: Name of the method that ``unlearn`` and ``audit`` use when the command line names none.
+        parameters: Values for the method's parameters; the method checks them.
+
+    Raises:
+        ConfigError: Parameters stand without a method.
+    """
+
+    method: str | None = field(
+        default=None,
+        metadata=option(
+            text, "The method, when the command line names none. `cu-cert methods` lists them.", example="npo"
+        ),
+    )
+    parameters: Mapping[str, object] = field(
+        default_factory=dict,
+        metadata=option(table, "Its parameters; unset ones keep their defaults.", example={"epochs": 5}),
+    )
+
+    def __post_init__(self) -> None:
+        require(
+            not self.parameters or self.method is not None,
+            "[unlearning] parameters",
+            self.parameters,
+            "no parameters without a method",
+        )
+
+
+def default_guesses(slots: int) -> int:
+    """Return how many of ``slots`` are guessed unless the project says otherwise: 2 floor(3 slots / 8)."""
+    return 2 * (3 * slots // 8)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditConfig:
+    """The table ``[audit]``.
+
+    Args:
+        questions: Which of ``procedure`` and ``artifact`` are asked.
+        slots: Model slots of the procedure question, at least 4.
+        guesses: How many of them are guessed, even; ``None`` = :func:`default_guesses`.
+        references: Retrained models that the artifact is ranked among, at least 1.
+        pilots: Models on which the score is fitted, at least 2.
+        controls: Retrains of the artifact question's negative control, at least 1.
+        alpha: Error level of the whole certificate, in (0, 1).
+        tested_eps: The eps under test, at least 0.
+        tested_delta: The delta under test, in [0, 1).
+        detect_eps: The eps that the audit should be able to see, above ``tested_eps``.
+        attempt: Number of this audit of this request, from 1.
+        workers: Processes; 0 = one for each core.
+        store: Folder of trained models.
+
+    Raises:
+        ConfigError: A value lies out of range, or the options do not belong together.
+    """
+
+    questions: tuple[str, ...] = field(
+        default=QUESTIONS,
+        metadata=option(
+            texts,
+            '"procedure": does this method, on this recipe and request, unlearn? (trains slots + pilots models) '
+            '"artifact": is this very file typical of models that never saw the request? (trains references + controls '
+            "models; needs no knowledge of the method).",
+        ),
+    )
+    slots: int = field(
+        default=64,
+        metadata=option(
+            whole,
+            "Procedure: models whose origin, unlearned or retrained, a fair coin decides. 32 is quick, 64 standard, "
+            "256 strong.",
+        ),
+    )
+    guesses: int | None = field(
+        default=None,
+        metadata=option(
+            whole,
+            "Procedure: how many slots are guessed, even, at most `slots`. Unset: 2 floor(3 slots / 8).",
+            example=48,
+        ),
+    )
+    references: int = field(
+        default=120,
+        metadata=option(whole, "Artifact: retrained models among which the file is ranked. More show a smaller leak."),
+    )
+    pilots: int = field(
+        default=16, metadata=option(whole, "Models on which the score is fitted; they are neither judged nor ranked.")
+    )
+    controls: int = field(
+        default=8, metadata=option(whole, "Artifact: retrains that are judged like the file, as negative control.")
+    )
+    alpha: Fraction = field(
+        default=Fraction(1, 20),
+        metadata=option(
+            exact,
+            "Probability with which any lower bound of the certificate may be wrong, split evenly over the questions. "
+            "Exact numbers stand in quotes, as decimals or fractions.",
+        ),
+    )
+    tested_eps: Fraction = field(
+        default=Fraction(1, 2),
+        metadata=option(exact, "The eps under test: a larger lower bound refutes the unlearning."),
+    )
+    tested_delta: Fraction = field(default=Fraction(0), metadata=option(exact, "The delta under test."))
+    detect_eps: Fraction = field(
+        default=Fraction(2),
+        metadata=option(
+            exact, "A leak of this eps should be seen; the certificate states how often the audit would see it."
+        ),
+    )
+    attempt: int = field(
+        default=1,
+        metadata=option(
+            whole, "Number of this audit of this request. Raise it when you audit again: every attempt counts."
+        ),
+    )
+    workers: int = field(
+        default=0, metadata=option(whole, "Processes that train models; 0 = one for each core. Changes no result.")
+    )
+    store: str = field(
+        default=".cu-cert/store",
+        metadata=option(
+            text,
+            "Folder of trained models, relative to this file; they are used again by later audits. The environment "
+            "variable CU_CERT_STORE overrides it.",
+        ),
+    )
+
+    def __post_init__(self) -> None:
+        asked = set(self.questions)
+        require(
+            bool(asked) and asked <= set(QUESTIONS) and len(asked) == len(self.questions),
+            "[audit] questions",
+            self.questions,
+            '"procedure", "artifact" or both, each once',
+        )
+        for key, least in (("slots", 4), ("references", 1), ("pilots", 2), ("controls", 1), ("attempt", 1)):
+            value = getattr(self, key)
+            require(least <= value <= 10**6, f"[audit] {key}", value, f"{least} to {10**6}")
+        require(0 <= self.workers <= 1024, "[audit] workers", self.workers, "0 to 1024")
+        require(
+            self.guesses is None or (2 <= self.guesses <= self.slots and self.guesses % 2 == 0),
+            "[audit] guesses",
+            self.guesses,
+            f"an even number from 2 to slots = {self.slots} (half of the guesses go to each side)",
+        )
+        require(0 < self.alpha < 1, "[audit] alpha", self.alpha, "a number above 0 and below 1")
+        require(0 <= self.tested_eps <= 50, "[audit] tested_eps", self.tested_eps, "a number from 0 to 50")
+        require(0 <= self.tested_delta < 1, "[audit] tested_delta", self.tested_delta, "a number from 0, below 1")
+        require(
+            self.tested_eps < self.detect_eps <= 50,
+            "[audit] detect_eps",
+            self.detect_eps,
+            f"a number above tested_eps = {self.tested_eps}, at most 50",
+        )
+
+    @property
+    def guess_count(self) -> int:
+        """How many slots are guessed."""
+        return default_guesses(self.slots) if self.guesses is None else self.guesses
+
+
+@dataclass(frozen=True, kw_only=True)
+class SigningConfig:
+    """The table ``[signing]``.
+
+    Args:
+        key: Path of the private key, relative to the project; ``None`` = the default key of the user.
+        name: Who signs; printed in the certificate.
+        expires_days: Days until the certificate expires, 1 to 3650.
+
+    Raises:
+        ConfigError: A value lies out of range.
+    """
+
+    key: str | None = field(
+        default=None,
+        metadata=option(
+            text,
+            "Private key, relative to this file. Unset: the key of your user configuration. Keep keys out of version "
+            "control.",
+            example="keys/audit.pem",
+        ),
+    )
+    name: str = field(default="local audit key", metadata=option(text, "Who signs; printed in every certificate."))
+    expires_days: int = field(default=90, metadata=option(whole, "Days until the certificate expires, 1 to 3650."))
+
+    def __post_init__(self) -> None:
+        require(1 <= self.expires_days <= 3650, "[signing] expires_days", self.expires_days, "1 to 3650")
+        require(self.name.isprintable(), "[signing] name", self.name, "printable text on one line")

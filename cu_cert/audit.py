@@ -1,0 +1,455 @@
+"""The audit: plan, train, measure, claim, sign. The protocol, in the order in which it must happen.
+
+1. The plan is written and hashed: subjects, guarantee under test, levels, sizes, seed commitment.
+2. Only then do coins and training seeds exist, derived from the committed seed and the plan's digest.
+3. The score is fitted on pilots, which are neither judged nor ranked, and frozen.
+4. Slots, references and controls are trained, measured and scored.
+5. Claims are built from the evidence, re-derived by the checker, and signed.
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from cu_attacks._combined import CombinedScore
+from cu_cert.claims import artifact_claims, model_claims, procedure_claims, two_pool_claims, utility_claims
+from cu_cert.data import Dataset, load_records
+from cu_cert.errors import ConfigError, DataError
+from cu_cert.fleet.environment import single_threaded
+from cu_cert.fleet.local import train_fleet
+from cu_cert.fleet.plan import single_plan
+from cu_cert.fleet.worker import Workshop
+from cu_cert.forecast import Forecast, forecast
+from cu_cert.forget import ResolvedRequest, read_ids, resolve_request
+from cu_cert.issue import Findings, Issued, Scope, signing_key, write_certificate
+from cu_cert.methods import get
+from cu_cert.model_file import file_digest, load_into, load_state, read_sidecar, state_digest
+from cu_cert.panel import (
+    artifact_plot,
+    attack_panel,
+    cost_claims,
+    difference_claims,
+    eps_plot,
+    procedure_plot,
+    reference_utility,
+    utility_rows,
+)
+from cu_cert.pools import Bench, Pools, Run, Seeds
+from cu_cert.project import Project
+from cu_cert.rng import Stream
+from cu_cert.secrets_store import FOLDER, Secrets, write_private
+from cu_cert.signals import Signals, measure
+from cu_certificates._files import make_folder, write_atomic
+from cu_certificates.check.fields import Node
+from cu_certificates.check.strict import canonical
+from cu_certificates.check.tables import read_artifact, read_slots
+from cu_certificates.keys import LocalKey
+from cu_certificates.plan import Plan, Sizes, Subject
+from cu_certificates.request import commit
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubjectInput:
+    """A model to audit, as the user names it.
+
+    Args:
+        model: The model file under audit.
+        out: Folder of its certificate.
+        method: The method said to have made it; ``None`` to look into sidecar and project.
+        options: The method's options; used when ``method`` is given.
+        procedure: Whether the procedure question may be asked about it.
+        original: The model before unlearning, shown beside it in the attacks panel.
+        name: File name in the certificate; default the model's own.
+    """
+
+    model: Path
+    out: Path
+    method: str | None = None
+    options: Mapping[str, object] | None = None
+    procedure: bool = True
+    original: Path | None = None
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class _Named:
+    """A subject whose method is resolved: where it came from, and its options."""
+
+    source: str
+    method: str | None
+    options: Mapping[str, object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audited:
+    """What an audit ends with.
+
+    Args:
+        plan: The plan.
+        forecast: What it was expected to take.
+        issued: One set of files a subject; empty after a dry run.
+        key: The signing key, ``None`` for drafts and dry runs.
+        trained: Models that were trained now.
+    """
+
+    plan: Plan
+    forecast: Forecast
+    issued: tuple[Issued, ...]
+    key: LocalKey | None
+    trained: int
+
+
+def audit(
+    project: Project,
+    subjects: Sequence[SubjectInput],
+    forget: Path,
+    *,
+    budget: int | None = None,
+    key: Path | None = None,
+    sign: bool = True,
+    dry_run: bool = False,
+    allow_missing: bool = False,
+    allow_underpowered: bool = False,
+    quiet: bool = False,
+    say: Say = print,
+) -> Audited:
+    """Audit models against one request, under one plan and with one fleet.
+
+    Args:
+        project: Data, recipe, sizes and levels.
+        subjects: The models; several share all models but those that their own methods make.
+        forget: The list of ids.
+        budget: Train at most this many models; sizes shrink to fit, never below what the plan needs.
+        key: Private key that signs; default the project's, else the user's own.
+        sign: Whether to sign; without, unsigned drafts are written.
+        dry_run: Stop after plan and forecast.
+        allow_missing: Count ids that are not in the data instead of refusing them.
+        allow_underpowered: Go on with sizes that do not reach the planned power; the verdict is then at best
+            INCONCLUSIVE.
+        quiet: Show no progress.
+        say: Receives the lines of the plan and forecast.
+
+    Returns:
+        The certificates and how they came about.
+
+    Raises:
+        CuCertError: Something the user gave is wrong, or the run was interrupted.
+        CertificateError: A key or the plan is wrong.
+    """
+    single_threaded()
+    signer = signing_key(project, key) if sign and not dry_run else None
+    dataset = load_records(project.data, project.root)
+    request = resolve_request(read_ids(forget), dataset, allow_missing=allow_missing)
+    workshop = workshop_of(project, dataset, request)
+    secrets = Secrets(project.root / FOLDER)
+    named = [_name(project, subject) for subject in subjects]
+    plan, request_key = _plan(project, subjects, named, workshop, request, secrets)
+    if budget is not None:
+        plan = fit_budget(plan, budget)
+    _check_sizes(plan, allow_underpowered, project)
+    plan, seed = secrets.commit(plan)
+    loaded = [_load(workshop, subject) for subject in subjects]
+    pools = Pools(
+        plan, Seeds(seed, plan.digest), {s.name: n.options for s, n in zip(plan.subjects, named, strict=True)}
+    )
+    expected = forecast(plan, pools, workshop, project.audit.workers)
+    for line in expected.lines(plan):
+        say(line)
+    if dry_run:
+        return Audited(plan=plan, forecast=expected, issued=(), key=None, trained=0)
+
+    for subject in subjects:
+        make_folder(subject.out)
+        write_atomic(subject.out / "plan.json", plan.to_bytes(), what="plan")
+        write_private(subject.out / "private", request.ids, request_key, seed)
+    trained = train_fleet(
+        single_plan(pools.members()), workshop, workers=project.audit.workers, what="training", quiet=quiet
+    )
+    bench = Bench(workshop)
+    score = bench.fit(pools)
+    scope = _scope(project, dataset, workshop, request, request_key)
+    issued = []
+    for given, subject, name, own in zip(subjects, plan.subjects, named, loaded, strict=True):
+        findings = _measure(bench, pools, score, subject, name.source, own)
+        signing = signer.key if signer else None
+        issued.append(
+            write_certificate(given.out, findings, plan, scope, project=project, key=signing, secrets=secrets)
+        )
+    return Audited(plan=plan, forecast=expected, issued=tuple(issued), key=signer, trained=trained)
+
+
+def workshop_of(project: Project, dataset: Dataset, request: ResolvedRequest) -> Workshop:
+    """Return what the fleet of a project and request is made with."""
+    project.make_recipe()  # an error in the project file names its line only from here
+    return Workshop(
+        recipe_name=project.training.recipe,
+        recipe_options=dict(project.training.options),
+        root=str(project.root),
+        train=dataset.train,
+        held_out=dataset.held_out,
+        forget=request.ids,
+        store=project.store_path(os.environ),
+    )
+
+
+def _name(project: Project, subject: SubjectInput) -> _Named:
+    """Resolve the method of a subject: option, else sidecar, else project, else unknown."""
+    if not subject.procedure:
+        return _Named("unknown", None, {})
+    if subject.method is not None:
+        own = project.unlearning
+        default = own.parameters if own.method == subject.method else {}
+        return _Named("option", subject.method, subject.options if subject.options is not None else default)
+    sidecar = read_sidecar(subject.model) if subject.model.is_file() else None
+    if sidecar is not None and sidecar.method is not None:
+        return _Named("sidecar", sidecar.method, _options_of(sidecar.method, sidecar.parameters, str(project.root)))
+    if project.unlearning.method is not None:
+        return _Named("project", project.unlearning.method, project.unlearning.parameters)
+    return _Named("unknown", None, {})
+
+
+def _options_of(method: str, parameters: Mapping[str, object], root: str) -> Mapping[str, object]:
+    """Return the sidecar's parameters as options; decimals stand there as text."""
+    from dataclasses import fields
+
+    defaults = {field.name: field.default for field in fields(get(method, root=root).params_type)}
+    return {
+        key: float(value) if isinstance(value, str) and isinstance(defaults.get(key), float) else value
+        for key, value in parameters.items()
+    }
+
+
+def _subject(project: Project, given: SubjectInput, named: _Named) -> Subject:
+    guarantee, level = "none", "EMPIRICAL"
+    parameters: Mapping[str, object] = {}
+    if named.method is not None:
+        from cu_cert.methods._params import printable
+
+        method = get(named.method, root=str(project.root))
+        guarantee, level = method.guarantee, method.level
+        parameters = printable(method.params(named.options))
+    exact = guarantee == "exact"
+    return Subject(
+        name=given.name or given.model.name,
+        model=file_digest(given.model),
+        method=named.method,
+        parameters=parameters,
+        guarantee=guarantee,
+        level=level,
+        tested_eps=Fraction(0) if exact else project.audit.tested_eps,
+        tested_delta=Fraction(0) if exact else project.audit.tested_delta,
+    )
+
+
+def _plan(
+    project: Project,
+    subjects: Sequence[SubjectInput],
+    named: Sequence[_Named],
+    workshop: Workshop,
+    request: ResolvedRequest,
+    secrets: Secrets,
+) -> tuple[Plan, bytes]:
+    config = project.audit
+    found = tuple(_subject(project, given, name) for given, name in zip(subjects, named, strict=True))
+    if len({subject.name for subject in found}) != len(found):
+        raise ConfigError("audit: two subjects have one name; expected distinct names")
+    questions = tuple(
+        question
+        for question in config.questions
+        if question != "procedure" or all(subject.method is not None for subject in found)
+    )
+    if not questions:
+        raise ConfigError(
+            f"{project.where('audit', 'questions')}: only the procedure question is asked, but the method of the model "
+            'is unknown; name it with --method, or ask the "artifact" question'
+        )
+    key = secrets.request_key(request.ids)
+    public = commit(request.ids, key, allowed_missing=request.missing)
+    plan = Plan(
+        subjects=found,
+        questions=questions,
+        alpha_total=config.alpha,
+        detect_eps=config.detect_eps,
+        sizes=Sizes(
+            slots=config.slots,
+            guesses=config.guess_count,
+            control_slots=config.slots,
+            control_guesses=config.guess_count,
+            references=config.references,
+            negatives=config.controls,
+            pilots=config.pilots,
+        ),
+        request_root=public.root,
+        request_size=public.size,
+        recipe=workshop.recipe.digest,
+        data=workshop.train.digest,
+        attempt=config.attempt,
+    )
+    return plan, key
+
+
+def _check_sizes(plan: Plan, allow_underpowered: bool, project: Project) -> None:
+    where = project.where("audit")
+    problems = plan.problems()
+    if problems:
+        raise ConfigError(f"{where}: no audit of this size can refute anything: {'; '.join(problems)}")
+    weak = plan.underpowered()
+    if weak and not allow_underpowered:
+        raise ConfigError(
+            f"{where}: {'; '.join(weak)}; plan more slots, or pass --allow-underpowered to go on (the verdict is then "
+            "REFUTED or INCONCLUSIVE, never NOT_REFUTED)"
+        )
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """What was measured on a subject: signals on request and held-out records, on retained ones, and of the original."""
+
+    signals: Signals
+    retained: Signals
+    tensors: str
+    original: Signals | None
+
+
+def _load(workshop: Workshop, subject: SubjectInput) -> _Loaded:
+    def signals_of(path: Path) -> tuple[Signals, Signals, str]:
+        model = workshop.recipe.build(workshop.train, rng=Stream.from_seed("load"))
+        state = load_state(path)
+        load_into(model, state, path)
+        model.eval()
+        found = workshop.measure(model)
+        if not found.usable:
+            raise DataError(f"{path}: the model gives NaN or infinite scores; it cannot be audited")
+        return found, measure(workshop.recipe, model, workshop.retain), state_digest(model.state_dict())
+
+    signals, retained, tensors = signals_of(subject.model)
+    return _Loaded(signals, retained, tensors, signals_of(subject.original)[0] if subject.original else None)
+
+
+def _scope(
+    project: Project, dataset: Dataset, workshop: Workshop, request: ResolvedRequest, request_key: bytes
+) -> Scope:
+    return Scope(
+        data={
+            "source": _source_name(project.data.source),
+            "records": len(dataset.records),
+            "trained": len(dataset.train),
+            "heldOut": len(dataset.holdout),
+            "digest": {"sha256": workshop.train.digest},
+        },
+        recipe={
+            "name": workshop.recipe.name,
+            "digest": {"sha256": workshop.recipe.digest},
+            "parameters": dict(workshop.recipe.parameters),
+        },
+        request=commit(request.ids, request_key, allowed_missing=request.missing),
+    )
+
+
+def _source_name(source: str) -> str:
+    """Return the source without its folders, which may hold names of people or customers."""
+    return source if source.startswith("python:") else Path(source).name
+
+
+def _measure(bench: Bench, pools: Pools, score: CombinedScore, subject: Subject, source: str, own: _Loaded) -> Findings:
+    """Turn finished models into evidence, claims and plots about one subject."""
+    plan, workshop = pools.plan, bench.workshop
+    opening = canonical({"kind": "opening", "seed": pools.seeds.seed.hex(), "nonce": pools.seeds.nonce}) + b"\n"
+    plan_bytes = plan.to_bytes()
+    evidence = {("plan", "plan", "plan.json", "public"): plan_bytes}
+    node, size = Node(plan.to_json(), "plan"), len(workshop.forget)
+    claims, plots = [], {}
+    judged = [{"procedure": "slots", "artifact": "artifact"}[question] for question in plan.questions]
+    claims += model_claims(subject, judged)
+
+    if "procedure" in plan.questions:
+        runs = pools.procedure(subject)
+        data = opening + bench.rows(score, runs)
+        evidence["slots", "slots", "evidence/slots.jsonl", "controlled"] = data
+        slots = read_slots(
+            data, "slots.jsonl", plan=node, plan_digest=plan.digest, identity=subject.method == "identity"
+        )
+        claims += procedure_claims(slots, plan, subject)
+        claims += two_pool_claims(slots, _threshold(bench, pools, score), subject.tested_delta)
+        claims += difference_claims(bench, runs, Stream(pools.seeds.seed).child("energy").numpy())
+        claims += cost_claims(bench, runs, str(subject.method))
+        plots["procedure"] = procedure_plot(slots, str(subject.method))
+    if "artifact" in plan.questions:
+        head = {
+            "kind": "subject",
+            "file": subject.model,
+            "model": own.tensors,
+            "signals": own.signals.digest,
+            "score": score(bench.memory(own.signals))[0],
+        }
+        data = opening + canonical(head) + b"\n" + bench.rows(score, pools.artifact)
+        evidence["artifact", "artifact", "evidence/artifact.jsonl", "controlled"] = data
+        artifact = read_artifact(data, "artifact.jsonl", plan=node)
+        claims += artifact_claims(artifact, plan, subject)
+        plots["artifact"] = artifact_plot(artifact, subject.name)
+
+    original, retrained, centring = pools.pilots
+    pilots = [Run("pilots", slot, "original", member) for slot, member in enumerate(original)]
+    pilots += [Run("pilots", slot, "retrained", member) for slot, member in enumerate((*retrained, *centring))]
+    evidence["pilots", "pilots", "evidence/pilots.jsonl", "controlled"] = bench.rows(score, pilots)
+    sets = {
+        "held-out": own.signals.correct[size:],
+        "retained": own.retained.correct,
+        "request": own.signals.correct[:size],
+    }
+    evidence["utility", "correct", "evidence/utility.jsonl", "controlled"] = utility_rows(sets)
+    claims += utility_claims({name: (int(correct.sum()), len(correct)) for name, correct in sets.items()})
+
+    shadows = _shadows(bench, pools)
+    panel, plots["roc"] = attack_panel(own.signals, shadows, size)
+    claims += panel + reference_utility(own.signals, shadows, size)
+    if own.original is not None:
+        claims += attack_panel(own.original, shadows, size, suffix="-before")[0]
+    plots["eps"] = eps_plot(claims, f"{float(subject.tested_eps):.4f}")
+    return Findings(
+        subject=subject,
+        source=source,
+        claims=claims,
+        plots={name: plot for name, plot in plots.items() if plot is not None},
+        evidence=evidence,
+    )
+
+
+def _threshold(bench: Bench, pools: Pools, score: CombinedScore) -> int:
+    """Fix the two-pool cross-check's threshold on pilots: half-way between original and retrained."""
+    original, retrained = (
+        np.median([found for found in (bench.score(score, member) for member in pool) if found is not None])
+        for pool in (pools.pilots[0], pools.pilots[2])
+    )
+    return int((original + retrained) / 2)
+
+
+def _shadows(bench: Bench, pools: Pools) -> list[Signals]:
+    """Return the models that the panel takes as never-in shadows: the references, else the slots' retrained models."""
+    if "artifact" in pools.plan.questions:
+        return bench.pool(run.member for run in pools.artifact if run.group == "reference")
+    return bench.pool(pools.retrained.values())
+
+
+def fit_budget(plan: Plan, budget: int) -> Plan:
+    """Shrink slots and references in equal parts until at most ``budget`` models are planned.
+
+    Raises:
+        ConfigError: The smallest audit that can refute needs more.
+    """
+    from cu_cert.forecast import planned_models, shrink
+
+    smaller: Plan | None = plan
+    smallest = planned_models(plan)
+    while smaller is not None and planned_models(smaller) > budget:
+        smaller = shrink(smaller)
+        smallest = smallest if smaller is None else planned_models(smaller)
+    if smaller is None:
+        raise ConfigError(f"--budget {budget}: the smallest audit that can refute anything needs {smallest} models")
+    return smaller

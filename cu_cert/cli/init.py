@@ -1,0 +1,28 @@
+"""``cu-cert init``: write a commented ``cu-cert.toml`` and say what was guessed."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="FILE", help="A .csv or .npz file to describe. Without it: built-in digits."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a cu-cert.toml that is there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Write a commented cu-cert.toml into this folder."""
+    from cu_cert.project import FILE_NAME, init_project
+
+    found = init_project(Path.cwd(), data=data, force=force)
+    if as_json:
+        typer.echo(json.dumps({"file": FILE_NAME, "guessed": list(found.reasons)}, indent=2, ensure_ascii=False))
+        return
+    typer.echo(f"Wrote {FILE_NAME}. Please check these guesses:")
+    for reason in found.reasons:
+        typer.echo(f"  {reason}")
+    typer.echo("Next: cu-cert train -o model.pt")

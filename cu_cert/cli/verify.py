@@ -1,0 +1,124 @@
+"""``cu-cert verify``: signature, trust, time, subject, evidence, claims, verdict; each step printed."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from cu_certificates.verify import Certificate, Step
+
+_STEP_WIDTH = 11
+_STATE_WIDTH = 12
+
+
+def command(
+    file: Annotated[Path, typer.Argument(help="certificate.sigstore.json or report.html.")],
+    trust: Annotated[
+        Path | None,
+        typer.Option(help="The keys you trust. Default: trust.toml in your configuration folder.", show_default=False),
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="The model file to compare with the audited one; it is never loaded.")
+    ] = None,
+    evidence: Annotated[
+        Path | None, typer.Option(help="Folder with plan.json and the evidence files. Default: the folder of FILE.")
+    ] = None,
+    without_evidence: Annotated[
+        bool,
+        typer.Option("--without-evidence", help="Go on when evidence is absent; its claims then stay unverified."),
+    ] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Verify a certificate: who signed it, whether you trust them, and whether its claims follow."""
+    from datetime import UTC, datetime
+
+    from cu_certificates.keys import default_key_folder
+    from cu_certificates.trust import load_trust
+    from cu_certificates.verify import verify
+
+    # Never the folder of FILE: a trust file that comes with a certificate would let it vouch for itself.
+    trusted = load_trust(default_key_folder() / "trust.toml" if trust is None else trust)
+    certificate = verify(
+        file,
+        trust=trusted,
+        model=model,
+        evidence=evidence,
+        now=datetime.now(UTC),
+        allow_missing_evidence=without_evidence,
+        watch=None if json_output else _print_step,
+    )
+    if json_output:
+        import json
+
+        typer.echo(json.dumps(to_json(file, certificate), indent=2))
+        return
+    typer.echo("")
+    for claim in certificate.check.claims:
+        typer.echo(plain(f"{claim.status:<{_STATE_WIDTH}}{claim.id}  {claim.detail}"))
+    typer.echo("")
+    typer.echo(plain(last_line(certificate)))
+
+
+def plain(text: str) -> str:
+    """Return ``text`` on one line without control characters, which could forge lines or colours in a terminal.
+
+    Args:
+        text: A line that may quote a certificate.
+    """
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
+def _print_step(step: "Step") -> None:
+    typer.echo(plain(f"{step.name:<{_STEP_WIDTH}}{step.state:<{_STATE_WIDTH}}{step.detail}"))
+
+
+def _assumptions(certificate: "Certificate") -> list[str]:
+    found = certificate.predicate.get("assumptions")
+    return [str(name) for name in found] if isinstance(found, list) else []
+
+
+def last_line(certificate: "Certificate") -> str:
+    """Return the verdict and what it rests on.
+
+    Args:
+        certificate: What verification returned.
+    """
+    check = certificate.check
+    parts = ["signature valid"]
+    if check.missing:
+        parts += [
+            f"stated verdict {check.stated} not re-derived",
+            f"claims not re-derived without {', '.join(check.missing)}",
+        ]
+    else:
+        parts.append("claims re-derived")
+    parts.append(f"assumed: {', '.join(_assumptions(certificate)) or 'nothing named'}")
+    unchecked = [step.name for step in certificate.steps if step.name == "subject" and step.state != "ok"]
+    if unchecked:
+        parts.append("no model file compared")
+    return f"{certificate.verdict}: {'; '.join(parts)}"
+
+
+def to_json(file: Path, certificate: "Certificate") -> dict[str, Any]:
+    """Return the outcome for a program.
+
+    Args:
+        file: The file that was verified.
+        certificate: What verification returned.
+    """
+    check = certificate.check
+    return {
+        "schema": "cu-cert-verify/1",
+        "file": str(file),
+        "payload": {"sha256": certificate.payload_sha256},
+        "key": {"keyid": certificate.keyid, "roles": list(certificate.roles)},
+        "steps": [{"name": step.name, "state": step.state, "detail": step.detail} for step in certificate.steps],
+        "claims": [
+            {"id": claim.id, "type": claim.type, "status": claim.status, "detail": claim.detail}
+            for claim in check.claims
+        ],
+        "verdict": {"stated": check.stated, "derived": check.derived, "reasons": list(check.reasons)},
+        "missing": list(check.missing),
+        "assumptions": _assumptions(certificate),
+    }

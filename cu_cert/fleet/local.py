@@ -1,0 +1,147 @@
+"""The local executor: processes of one thread each, progress with time left, resumable at every model."""
+
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Sequence, Set
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+
+from cu_cert.errors import EnvironmentProblem, Interrupted
+from cu_cert.fleet import worker
+from cu_cert.fleet.plan import FleetPlan, Member
+from cu_cert.fleet.worker import Workshop
+
+
+def cores() -> int:
+    """Return the number of processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Progress:
+    """One line that says how far a fleet is; on a terminal it is rewritten, elsewhere printed once a minute.
+
+    Args:
+        total: Number of models to make.
+        what: What they are for.
+        quiet: Print nothing.
+    """
+
+    def __init__(self, total: int, what: str, *, quiet: bool = False) -> None:
+        self.total, self.what, self.quiet = total, what, quiet
+        self.live = sys.stderr.isatty()
+        self.started = self.shown = time.monotonic()
+
+    def show(self, done: int) -> None:
+        """Show that ``done`` models are finished."""
+        now = time.monotonic()
+        if self.quiet or not done or (now - self.shown < (0.2 if self.live else 60) and done < self.total):
+            return
+        self.shown = now
+        left = (now - self.started) / done * (self.total - done)
+        line = f"{self.what}: {done} of {self.total} models, {clock(left)} left"
+        if done == self.total:
+            line = f"{self.what}: {done} models in {clock(now - self.started)}"
+        print(
+            f"\r\x1b[2K{line}" if self.live else line,
+            end="\n" if done == self.total or not self.live else "",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def clock(seconds: float) -> str:
+    """Write a duration for a person."""
+    whole = round(seconds)
+    if whole < 90:
+        return f"{whole} s"
+    return f"{whole // 60} min" if whole < 5400 else f"{whole / 3600:.1f} h"
+
+
+def train_fleet(
+    plan: FleetPlan, workshop: Workshop, *, workers: int = 0, what: str = "training", quiet: bool = False
+) -> int:
+    """Make every member that is not finished yet.
+
+    Args:
+        plan: The members.
+        workshop: What they are made with.
+        workers: Processes; 0 for one a processor.
+        what: What the models are for, in progress lines.
+        quiet: Show no progress.
+
+    Returns:
+        The number of models that were made now.
+
+    Raises:
+        Interrupted: The user stopped the run; finished models are kept.
+        EnvironmentProblem: A worker process died.
+    """
+    keys: dict[str, Member] = {}
+    for group in plan.groups:
+        for member in group:
+            keys.setdefault(workshop.identity.key(member), member)
+    todo = {key: member for key, member in keys.items() if not workshop.finished(member)}
+    if not todo:
+        return 0
+    count = min(workers or cores(), len(todo))
+    progress = Progress(len(todo), what, quiet=quiet)
+    pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), worker.start, (workshop, os.getpid()))
+    done = 0
+    try:
+        for _ in _in_order(pool, todo, workshop, count):
+            done += 1
+            progress.show(done)
+    except KeyboardInterrupt:
+        _stop(pool)
+        raise Interrupted(
+            f"stopped: {done} of {len(todo)} models were finished and are kept; run the same command to go on"
+        ) from None
+    except BrokenProcessPool:
+        _stop(pool)
+        raise EnvironmentProblem(
+            f"a worker process died ({done} of {len(todo)} models are finished and kept); memory may have run "
+            "out: lower [audit] workers and run the same command to go on"
+        ) from None
+    except BaseException:
+        _stop(pool)
+        raise
+    pool.shutdown()
+    return len(todo)
+
+
+def _in_order(pool: ProcessPoolExecutor, todo: dict[str, Member], workshop: Workshop, count: int):  # type: ignore[no-untyped-def]
+    """Yield once for each finished member; a member waits until its parent is there."""
+    waiting = dict(todo)
+    running: dict[Future[None], str] = {}
+    done: set[str] = set()
+    while waiting or running:
+        for key in _ready(waiting, todo.keys() - done, workshop, 2 * count - len(running)):
+            running[pool.submit(worker.make, waiting.pop(key))] = key
+        finished, _ = wait(running, return_when=FIRST_COMPLETED)
+        for future in finished:
+            done.add(running.pop(future))
+            future.result()
+            yield
+
+
+def _ready(waiting: dict[str, Member], unfinished: Set[str], workshop: Workshop, most: int) -> Sequence[str]:
+    """Return the keys of at most ``most`` members whose parents are finished, in plan order."""
+    ready: list[str] = []
+    for key, member in waiting.items():
+        if len(ready) >= most:
+            break
+        parent = None if member.parent is None else workshop.identity.key(member.parent)
+        if parent not in unfinished:
+            ready.append(key)
+    return ready
+
+
+def _stop(pool: ProcessPoolExecutor) -> None:
+    processes = list((pool._processes or {}).values())
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        with suppress(OSError, ValueError):
+            process.terminate()

@@ -1,0 +1,176 @@
+"""What one worker process does: make a member, measure it, keep both; one thread, nothing shared with its siblings."""
+
+import os
+import signal
+import threading
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cu_cert.errors import CuCertError
+from cu_cert.fleet.environment import code_digest, fingerprint_digest, single_threaded
+from cu_cert.fleet.plan import Identity, Member
+from cu_cert.fleet.store import Entry, Store
+from cu_cert.model_file import load_into, load_state, save_model, state_digest
+from cu_cert.records import Records
+from cu_cert.rng import Stream
+from cu_cert.signals import Signals, measure
+
+if TYPE_CHECKING:
+    import torch
+
+    from cu_cert.recipes import Recipe
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Everything that making a member needs; sent to each worker once.
+
+    Args:
+        recipe_name: Name of the recipe.
+        recipe_options: Its options.
+        root: Folder of the project, from which user code is imported.
+        train: D, the training records.
+        held_out: Records that are never trained on.
+        forget: Ids of the request.
+        store: Folder of the store.
+    """
+
+    recipe_name: str
+    recipe_options: dict[str, object]
+    root: str
+    train: Records
+    held_out: Records
+    forget: tuple[str, ...]
+    store: Path
+
+    @cached_property
+    def recipe(self) -> "Recipe":
+        """The recipe, made anew in each process so that user code need not be picklable."""
+        from cu_cert.recipes import make_recipe
+
+        return make_recipe(self.recipe_name, self.recipe_options, root=self.root)
+
+    @cached_property
+    def retain(self) -> Records:
+        """D without the request."""
+        return self.train.without(self.forget)
+
+    @cached_property
+    def forget_records(self) -> Records:
+        """The request's records."""
+        return self.train.select(self.forget)
+
+    @cached_property
+    def identity(self) -> Identity:
+        """What all members have in common."""
+        return Identity(
+            recipe=self.recipe.digest,
+            records={"all": self.train.digest, "retain": self.retain.digest},
+            request=self.forget_records.digest,
+            code=code_digest(),
+            environment=fingerprint_digest(),
+        )
+
+    @cached_property
+    def query(self) -> str:
+        """Digest of what is measured on every model: the request's and the held-out records."""
+        return Stream.from_seed(self.forget_records.digest + self.held_out.digest).key.hex()
+
+    def finished(self, member: Member) -> bool:
+        """Whether a member is made and measured, or is known to fail."""
+        store = Store(self.store)
+        entry = store.entry(self.identity.key(member))
+        if entry is None:
+            return False
+        return bool(entry.problem) or store.signals(self.identity.key(member), self.query) is not None
+
+    def make(self, member: Member) -> None:
+        """Make and measure a member unless that was done already; its parent must be finished.
+
+        A run that fails for a reason of its own (it diverged, the method refused) is kept as failed: a planned slot
+        that failed is counted, never trained again until it works.
+        """
+        store, key = Store(self.store), self.identity.key(member)
+        entry = store.entry(key)
+        if entry is None:
+            entry = self._train(member, store, key)
+        if not entry.problem and store.signals(key, self.query) is None:
+            store.put_signals(key, self.query, self.measure(self.load(key)))
+
+    def load(self, key: str) -> "torch.nn.Module":
+        """Return a finished model of the store."""
+        path = Store(self.store).model_path(key)
+        model = self.recipe.build(self.train, rng=Stream.from_seed("load"))
+        load_into(model, load_state(path), path)
+        return model.eval()
+
+    def _train(self, member: Member, store: Store, key: str) -> Entry:
+        started = time.process_time()
+        problem = digest = ""
+        try:
+            model = self._model(member)
+            digest = state_digest(model.state_dict())
+            save_model(store.place(key), model)
+        except CuCertError as error:
+            problem = str(error)
+        entry = Entry(
+            model=digest,
+            seconds=round(time.process_time() - started, 6),
+            engine=self.identity.engine,
+            environment=self.identity.environment,
+            problem=problem,
+        )
+        store.finish(key, entry)
+        return entry
+
+    def _model(self, member: Member) -> "torch.nn.Module":
+        rng = Stream(bytes.fromhex(member.seed))
+        if member.parent is None or member.method is None:
+            return self.recipe.train(self.train if member.records == "all" else self.retain, rng=rng)
+        from cu_cert.methods import get
+
+        method = get(member.method, root=self.root)
+        parent = self.load(self.identity.key(member.parent))
+        params = method.params(member.options)
+        return method.unlearn(parent, self.forget, self.train, recipe=self.recipe, params=params, rng=rng).model
+
+    def measure(self, model: "torch.nn.Module") -> Signals:
+        """Return a model's signals on the request's and the held-out records, in this order."""
+        parts = [measure(self.recipe, model, records) for records in (self.forget_records, self.held_out)]
+        return Signals(
+            np.concatenate([part.margin for part in parts]), np.concatenate([part.correct for part in parts])
+        )
+
+
+_WORKSHOP: Workshop | None = None
+
+
+def start(workshop: Workshop, parent: int) -> None:
+    """Prepare a worker process.
+
+    Args:
+        workshop: What this process makes members with.
+        parent: Process id of the driver; the worker ends when the driver is gone.
+    """
+    global _WORKSHOP
+    _WORKSHOP = workshop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides; a worker finishes nothing it did not start
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    single_threaded()
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)  # an orphan would wait for work for ever
+
+
+def make(member: Member) -> None:
+    """Make one member in this worker process."""
+    assert _WORKSHOP is not None
+    _WORKSHOP.make(member)

@@ -1,0 +1,271 @@
+"""Which models an audit trains, and what becomes of them: members by role, signals, scores, evidence rows.
+
+Every seed derives from the committed audit seed and the plan's digest, so nothing is left to choose once the plan is
+fixed (``cu_certificates.check.coins``).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from cu_attacks._combined import CombinedScore, fit_combined
+from cu_attacks._types import FloatArray
+from cu_cert.errors import DataError
+from cu_cert.fleet.plan import Member
+from cu_cert.fleet.store import Entry, Store
+from cu_cert.fleet.worker import Workshop
+from cu_cert.signals import Signals, relative
+from cu_certificates.check.coins import coin, derive
+from cu_certificates.check.strict import canonical
+from cu_certificates.plan import Plan, Subject
+
+
+@dataclass(frozen=True)
+class Run:
+    """One planned model and where it stands in the evidence.
+
+    Args:
+        group: ``main``, ``positive``, ``negative`` or ``reference``.
+        slot: Its number in the group.
+        role: How it was made: ``unlearned``, ``retrained``, ``original`` or ``rerun``.
+        member: The model.
+    """
+
+    group: str
+    slot: int
+    role: str
+    member: Member
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """Seeds and coins of one plan.
+
+    Args:
+        seed: The committed audit seed.
+        plan: P.
+        nonce: The reader's nonce (hex); empty when there was none.
+    """
+
+    seed: bytes
+    plan: str
+    nonce: str = ""
+
+    def of(self, group: str, slot: int, role: str) -> str:
+        """Return the training seed (hex) of a run."""
+        return derive(self.seed, "train", self.plan, self.nonce, group, slot, role).hex()
+
+    def coins(self, group: str, count: int) -> tuple[int, ...]:
+        """Return the fair coins of a group of slots."""
+        return tuple(coin(self.seed, self.plan, self.nonce, group, slot) for slot in range(count))
+
+    def original(self, group: str, slot: int) -> Member:
+        """A fresh model trained on all of D."""
+        return Member(label=f"{group} {slot}, original", records="all", seed=self.of(group, slot, "original"))
+
+    def retrained(self, group: str, slot: int) -> Member:
+        """A fresh model that never saw the request."""
+        return Member(label=f"{group} {slot}, retrained", records="retain", seed=self.of(group, slot, "retrained"))
+
+    def edited(
+        self, group: str, slot: int, role: str, parent: Member, method: str, options: Mapping[str, object]
+    ) -> Member:
+        """What a method makes of a parent."""
+        return Member(
+            label=f"{group} {slot}, {role}",
+            records="all",
+            seed=self.of(group, slot, role),
+            method=method,
+            options=options,
+            parent=parent,
+        )
+
+
+@dataclass(frozen=True)
+class Pools:
+    """All models of one plan.
+
+    Args:
+        plan: The plan.
+        seeds: Its seeds and coins.
+        options: Options of each subject's method, as the user gave them, by subject name.
+    """
+
+    plan: Plan
+    seeds: Seeds
+    options: Mapping[str, Mapping[str, object]]
+
+    @cached_property
+    def pilots(self) -> tuple[tuple[Member, ...], tuple[Member, ...], tuple[Member, ...]]:
+        """Originals and retrained models that fit the score, and further retrained ones that centre it."""
+        count, seeds = self.plan.sizes.pilots, self.seeds
+        return (
+            tuple(seeds.original("pilots", slot) for slot in range(count)),
+            tuple(seeds.retrained("pilots", slot) for slot in range(count)),
+            tuple(seeds.retrained("pilots", slot) for slot in range(count, 2 * count)),
+        )
+
+    @cached_property
+    def coins(self) -> tuple[int, ...]:
+        """The coins of the procedure question; 1 is unlearned."""
+        return self.seeds.coins("slots", self.plan.sizes.slots)
+
+    @cached_property
+    def originals(self) -> dict[int, Member]:
+        """The original of each slot whose coin says "unlearned"."""
+        return {slot: self.seeds.original("slots", slot) for slot, bit in enumerate(self.coins) if bit}
+
+    @cached_property
+    def retrained(self) -> dict[int, Member]:
+        """The retrained model of each slot whose coin says "retrained"."""
+        return {slot: self.seeds.retrained("slots", slot) for slot, bit in enumerate(self.coins) if not bit}
+
+    @cached_property
+    def control(self) -> tuple[Run, ...]:
+        """The negative control's slots: retraining through the method's code path, under fresh coins.
+
+        Retrained models of the main run serve first; the frozen score has seen none of them and the fresh coins know
+        nothing of them, so the guesses stay exactly fair. A rerun starts from an original of the main run, which the
+        method code loads, is handed and must leave alone.
+        """
+        spare = list(self.retrained.values())
+        parents = list(self.originals.values()) or [self.seeds.original("control", 0)]
+        runs: list[Run] = []
+        for slot, bit in enumerate(self.seeds.coins("control", self.plan.sizes.control_slots)):
+            if bit:
+                parent = parents[slot % len(parents)]
+                member = self.seeds.edited("control", slot, "rerun", parent, "retrain", {})
+                runs.append(Run("negative", slot, "rerun", member))
+            elif spare:
+                runs.append(Run("negative", slot, "shared", spare.pop(0)))
+            else:
+                runs.append(Run("negative", slot, "retrained", self.seeds.retrained("control", slot)))
+        return tuple(runs)
+
+    def procedure(self, subject: Subject) -> tuple[Run, ...]:
+        """The runs of the procedure question about one subject's method, controls included."""
+        if subject.method is None:
+            raise DataError(f"subject {subject.name}: its method is unknown, so the procedure question cannot be asked")
+        runs: list[Run] = []
+        for slot, bit in enumerate(self.coins):
+            if bit:
+                parent, options = self.originals[slot], self.options[subject.name]
+                edited = self.seeds.edited("slots", slot, "unlearned", parent, subject.method, options)
+                runs += [Run("main", slot, "unlearned", edited), Run("positive", slot, "original", parent)]
+            else:
+                runs.append(Run("main", slot, "retrained", self.retrained[slot]))
+        return (*runs, *self.control)
+
+    @cached_property
+    def artifact(self) -> tuple[Run, ...]:
+        """The runs of the artifact question, which all subjects share."""
+        sizes = self.plan.sizes
+        original = self.seeds.original("artifact", 0)
+        references = [
+            Run("reference", slot, "retrained", self.seeds.retrained("artifact", slot))
+            for slot in range(sizes.references)
+        ]
+        reruns = [
+            Run("negative", slot, "rerun", self.seeds.edited("artifact", slot, "rerun", original, "retrain", {}))
+            for slot in range(sizes.negatives)
+        ]
+        return (*references, Run("positive", 0, "original", original), *reruns)
+
+    def members(self) -> list[Member]:
+        """Every model of the plan, in a fixed order, pilots first."""
+        found = [member for pool in self.pilots for member in pool]
+        for subject in self.plan.subjects:
+            if "procedure" in self.plan.questions:
+                found += [run.member for run in self.procedure(subject)]
+        if "artifact" in self.plan.questions:
+            found += [run.member for run in self.artifact]
+        return found
+
+
+class Bench:
+    """Finished models as numbers.
+
+    Args:
+        workshop: What the models were made with.
+    """
+
+    def __init__(self, workshop: Workshop) -> None:
+        self.workshop = workshop
+        self._store = Store(workshop.store)
+        self._memory: dict[str, tuple[Entry, Signals | None]] = {}
+
+    def result(self, member: Member) -> tuple[Entry, Signals | None]:
+        """Return a finished member's entry and signals; no signals when the run failed or they are not finite."""
+        key = self.workshop.identity.key(member)
+        if key not in self._memory:
+            entry = self._store.entry(key)
+            if entry is None:
+                raise DataError(f"store {self.workshop.store}: model {key[:12]} ({member.label}) is gone; run again")
+            signals = None if entry.problem else self._store.signals(key, self.workshop.query)
+            self._memory[key] = (entry, signals if signals is not None and signals.usable else None)
+        return self._memory[key]
+
+    def memory(self, signals: Signals | Sequence[Signals]) -> FloatArray:
+        """Return membership signals on the request, relative to held-out records of the same class.
+
+        Args:
+            signals: One model's signals, or those of several.
+
+        Returns:
+            Shape (models, request).
+        """
+        many = [signals] if isinstance(signals, Signals) else signals
+        margins = np.stack([one.margin for one in many])
+        return relative(margins, self.workshop.forget_records, self.workshop.held_out)
+
+    def pool(self, members: Iterable[Member]) -> list[Signals]:
+        """Return the signals of those members that did not fail."""
+        found = (self.result(member)[1] for member in members)
+        return [signals for signals in found if signals is not None]
+
+    def fit(self, pools: Pools) -> CombinedScore:
+        """Fit the frozen score on the pilots.
+
+        Raises:
+            DataError: A pilot failed.
+        """
+        for pool in pools.pilots:
+            for member in pool:
+                entry, signals = self.result(member)
+                if signals is None:
+                    problem = entry.problem or "its scores are not finite"
+                    raise DataError(f"pilot model failed ({member.label}): {problem}; correct the recipe and run again")
+        original, retrained, centring = (self.memory(self.pool(pool)) for pool in pools.pilots)
+        return fit_combined(original, retrained, centring)
+
+    def score(self, score: CombinedScore, member: Member) -> int | None:
+        """Return the integer score of a finished member, ``None`` when it failed."""
+        signals = self.result(member)[1]
+        return None if signals is None else score(self.memory(signals))[0]
+
+    def rows(self, score: CombinedScore, runs: Iterable[Run]) -> bytes:
+        """Write runs as evidence: one line of integers and digests each; shared models are not repeated."""
+        lines = []
+        for run in runs:
+            if run.role == "shared":
+                continue
+            entry, signals = self.result(run.member)
+            line: dict[str, object] = {"kind": "run", "group": run.group, "slot": run.slot, "role": run.role}
+            if signals is None:
+                line["status"] = "failed"
+            else:
+                line |= {
+                    "status": "done",
+                    "model": entry.model,
+                    "signals": signals.digest,
+                    "score": score(self.memory(signals))[0],
+                }
+            lines.append(canonical(line) + b"\n")
+        return b"".join(lines)
+
+    def seconds(self, members: Iterable[Member]) -> list[float]:
+        """Return the CPU-seconds of members that did not fail, each without its parent."""
+        found = (self.result(member)[0] for member in members)
+        return [entry.seconds for entry in found if not entry.problem]

@@ -1,0 +1,745 @@
+"""Verification from end to end, with the real checker: what is accepted, and every way to be refused."""
+
+import base64
+import copy
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from cu_cert.cli import key as key_verb
+from cu_cert.cli import verify as verify_verb
+from cu_certificates import keys
+from cu_certificates.check.carrier import join_report, parse_bundle
+from cu_certificates.check.coins import seed_commitment
+from cu_certificates.check.fields import printed
+from cu_certificates.check.strict import canonical
+from cu_certificates.check.tails import cp_lower
+from cu_certificates.envelope import PAYLOAD_TYPE, PREDICATE_TYPE, bundle, pae, sign, statement
+from cu_certificates.errors import MissingFileError, UntrustedError, UsageError
+from cu_certificates.trust import Trust, TrustedKey
+from cu_certificates.verify import Certificate, Step, load_unverified, verify
+
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+KEY, OTHER = keys.ephemeral_key(), keys.ephemeral_key()
+MODEL = b"model bytes, never unpickled"
+SKELETON = b"<!doctype html>\n<html lang='en'>\n<head>\n<title>Audit</title>\n</head>\n<body>\n</body>\n</html>\n"
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def plan() -> bytes:
+    return canonical(
+        {
+            "kind": "cu-cert-plan/1",
+            "questions": ["artifact"],
+            "attacks": ["conformal-p"],
+            "alphaTotal": "1/20",
+            "alphaSplit": {"artifact": "1/20"},
+            "detectEps": "2",
+            "seedCommitment": {"sha256": seed_commitment(bytes(32))},
+            "attempt": 1,
+            "request": {"root": "0c" * 32},
+            "subjects": [
+                {
+                    "model": {"sha256": sha256(MODEL)},
+                    "method": "npo",
+                    "guarantee": "none",
+                    "parameters": {},
+                    "testedEps": "1/2",
+                    "testedDelta": "0",
+                }
+            ],
+        }
+    )
+
+
+def utility() -> bytes:
+    lines = [canonical({"kind": "record", "group": "held-out", "score": int(row < 36)}) for row in range(40)]
+    return b"\n".join(lines) + b"\n"
+
+
+FILES = {"plan.json": plan(), "evidence/utility.jsonl": utility()}
+
+
+def predicate() -> dict[str, Any]:
+    """A small certificate whose claims all follow; nothing was measured about the planned question."""
+    return {
+        "schemaVersion": "1.0",
+        "certificateId": "urn:uuid:00000000-0000-4000-8000-000000000000",
+        "issuedAt": "2026-11-20T18:00:00Z",
+        "expiresAt": "2027-02-18T18:00:00Z",
+        "auditor": {"name": "Example Auditor", "independence": "internal", "keyid": KEY.keyid},
+        "scope": {"model": {"name": "model.pt", "digest": {"sha256": sha256(MODEL)}, "access": "white-box"}},
+        "request": {"commitment": {"scheme": "cu-cert-forget/1", "root": "0c" * 32, "size": 50}},
+        "unlearning": {"method": "npo", "guarantee": "none", "parameters": {}},
+        "plan": {
+            "digest": {"sha256": sha256(FILES["plan.json"])},
+            "questions": ["artifact"],
+            "attacks": ["conformal-p"],
+            "alphaTotal": "1/20",
+            "alphaSplit": {"artifact": "1/20"},
+            "testedEps": "1/2",
+            "testedDelta": "0",
+            "detectEps": "2",
+            "seedCommitment": {"sha256": seed_commitment(bytes(32))},
+            "attempt": 1,
+        },
+        "evidence": [
+            {
+                "id": Path(name).stem,
+                "kind": "x",
+                "name": name,
+                "digest": {"sha256": sha256(data)},
+                "access": "controlled",
+            }
+            for name, data in FILES.items()
+        ],
+        "claims": [
+            {"id": "c-model", "type": "model-digest", "digest": {"sha256": sha256(MODEL)}},
+            {
+                "id": "c-count",
+                "type": "count",
+                "evidence": "utility",
+                "group": "held-out",
+                "threshold": 1,
+                "k": 36,
+                "n": 40,
+            },
+            {
+                "id": "c-cp",
+                "type": "cp",
+                "from": "c-count",
+                "side": "lower",
+                "alpha": "1/20",
+                "bound": printed(cp_lower(40, 36, Fraction(1, 20))),
+            },
+            {"id": "m-auc", "type": "metric", "name": "AUC", "value": "0.5312"},
+        ],
+        "verdict": {"value": "INCONCLUSIVE", "basis": [], "reasons": ["the planned question was not measured"]},
+        "assumptions": ["A1", "A2"],
+        "limitations": ["L1"],
+    }
+
+
+def payload_of(content: dict[str, Any]) -> bytes:
+    return statement({"model.pt": sha256(MODEL), "report.html": sha256(SKELETON)}, content)
+
+
+def trusting(*, max_age_days: int | None = None, **changes: Any) -> Trust:
+    fields: dict[str, Any] = {
+        "keyid": KEY.keyid,
+        "public": KEY.public,
+        "algorithm": keys.ALGORITHM,
+        "roles": ("auditor",),
+        "predicates": (PREDICATE_TYPE,),
+        "not_before": datetime(2026, 1, 1, tzinfo=UTC),
+        "not_after": datetime(2027, 12, 31, tzinfo=UTC),
+    }
+    return Trust(path=Path("trust.toml"), keys=(TrustedKey(**(fields | changes)),), max_age_days=max_age_days)
+
+
+TRUST = trusting()
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder as it is handed on: bundle, report, model, plan and evidence."""
+
+    path: Path
+
+    @property
+    def bundle(self) -> Path:
+        return self.path / "certificate.sigstore.json"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model.pt"
+
+    def write(self, data: bytes) -> None:
+        self.bundle.write_bytes(data)
+        self.report.write_bytes(join_report(SKELETON, data))
+
+    def issue(self, change: Callable[[dict[str, Any]], None]) -> None:
+        """Sign a certificate that says something else."""
+        content = copy.deepcopy(predicate())
+        change(content)
+        self.write(sign(payload_of(content), KEY))
+
+    def refused(self, step: str, message: str, *, file: Path | None = None, **options: Any) -> UntrustedError:
+        """Demand that verification refuses at ``step``."""
+        with pytest.raises(UntrustedError, match=message) as caught:
+            verify(file or self.bundle, **{"trust": TRUST, "now": NOW, **options})
+        assert caught.value.step == step
+        assert caught.value.exit_code == 4
+        return caught.value
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    found = Folder(tmp_path / "out")
+    (found.path / "evidence").mkdir(parents=True)
+    for name, data in FILES.items():
+        (found.path / name).write_bytes(data)
+    found.model.write_bytes(MODEL)
+    found.write(sign(payload_of(predicate()), KEY))
+    return found
+
+
+# --- What is accepted ------------------------------------------------------------------------------------------------
+
+
+def test_a_bundle_is_accepted_step_by_step(folder: Folder) -> None:
+    seen: list[Step] = []
+    found = verify(folder.bundle, trust=TRUST, model=folder.model, now=NOW, watch=seen.append)
+    names = ["carrier", "trust", "signature", "time", "subject", "evidence", "claims", "verdict"]
+    assert [step.name for step in found.steps] == names
+    assert {step.state for step in found.steps} == {"ok"}
+    assert tuple(seen) == found.steps
+    assert found.verdict == found.check.stated == "INCONCLUSIVE"
+    assert found.payload_sha256 == sha256(parse_bundle(folder.bundle.read_bytes()).payload)
+    assert (found.keyid, found.roles) == (KEY.keyid, ("auditor",))
+    assert found.subjects == {"model.pt": sha256(MODEL), "report.html": sha256(SKELETON)}
+    assert found.bundle == folder.bundle.read_bytes()
+    assert [claim.status for claim in found.check.claims] == ["proved", "proved", "assumed", "unverified"]
+
+
+def test_a_report_is_accepted_with_its_page(folder: Folder) -> None:
+    found = verify(folder.report, trust=TRUST, now=NOW)
+    states = {step.name: step.state for step in found.steps}
+    assert states["report"] == "ok"
+    assert states["subject"] == "not checked"  # no model was given
+    assert found.payload_sha256 == verify(folder.bundle, trust=TRUST, now=NOW).payload_sha256
+    assert join_report(SKELETON, found.bundle) == folder.report.read_bytes()
+
+
+def test_a_file_is_read_once(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    original = Path.open
+
+    def counting(self: Path, *arguments: Any, **options: Any) -> Any:
+        opened.append(self.name)
+        return original(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", counting)
+    verify(folder.report, trust=TRUST, model=folder.model, now=NOW)
+    assert sorted(opened) == ["model.pt", "plan.json", "report.html", "utility.jsonl"]
+
+
+def test_only_verification_makes_a_certificate(folder: Folder) -> None:
+    found = verify(folder.bundle, trust=TRUST, now=NOW)
+    with pytest.raises(TypeError, match="only from"):
+        Certificate(
+            payload_sha256=found.payload_sha256,
+            check=found.check,
+            keyid=OTHER.keyid,
+            roles=found.roles,
+            steps=found.steps,
+            bundle=found.bundle,
+            seal=object(),
+        )
+    with pytest.raises(ValueError, match="seal"):
+        dataclasses.replace(found, keyid=OTHER.keyid)  # type: ignore[call-arg]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        found.keyid = OTHER.keyid  # type: ignore[misc]
+
+
+def test_a_mirrored_signature_and_another_alphabet_are_the_same_certificate(folder: Folder) -> None:
+    first = verify(folder.bundle, trust=TRUST, now=NOW)
+    document = json.loads(folder.bundle.read_bytes())
+    envelope = document["dsseEnvelope"]
+    envelope["payload"] = envelope["payload"].replace("+", "-").replace("/", "_")
+    envelope["signatures"][0]["sig"] = base64.urlsafe_b64encode(
+        KEY.sign(pae(PAYLOAD_TYPE, base64.urlsafe_b64decode(envelope["payload"])))
+    ).decode()
+    folder.bundle.write_text(json.dumps(document, indent=1))
+    assert verify(folder.bundle, trust=TRUST, now=NOW).payload_sha256 == first.payload_sha256
+
+
+# --- Every flipped bit -----------------------------------------------------------------------------------------------
+
+
+def flipped(data: bytes, bit: int) -> bytes:
+    spoiled = bytearray(data)
+    spoiled[bit // 8] ^= 1 << bit % 8
+    return bytes(spoiled)
+
+
+def bits_of(data: bytes, dense: range) -> list[int]:
+    """Every bit outside ``dense``, and inside it one bit of every fifth byte, each of the eight in turn."""
+    outside = [byte * 8 + bit for byte in range(len(data)) if byte not in dense for bit in range(8)]
+    return outside + [byte * 8 + number % 8 for number, byte in enumerate(dense[::5])]
+
+
+@pytest.mark.parametrize("kind", ["bundle", "report"])
+def test_every_flipped_bit_is_refused(folder: Folder, kind: str) -> None:
+    file: Path = getattr(folder, kind)
+    data = file.read_bytes()
+    if kind == "bundle":
+        text = json.loads(data)["dsseEnvelope"]["payload"].encode()
+    else:
+        text = base64.b64encode(folder.bundle.read_bytes())
+    start = data.index(text)
+    for bit in bits_of(data, range(start, start + len(text))):
+        file.write_bytes(flipped(data, bit))
+        try:
+            verify(file, trust=TRUST, now=NOW)
+        except UntrustedError:
+            continue
+        pytest.fail(f"bit {bit % 8} of byte {bit // 8} ({data[bit // 8 - 20 : bit // 8 + 20]!r}) was flipped unseen")
+    file.write_bytes(data)
+    verify(file, trust=TRUST, now=NOW)
+
+
+# --- Carrier, signature, trust ---------------------------------------------------------------------------------------
+
+
+def test_what_is_unsigned_is_called_so(folder: Folder) -> None:
+    folder.bundle.write_bytes(payload_of(predicate()))
+    folder.refused("carrier", "UNSIGNED")
+    folder.report.write_bytes(SKELETON)
+    folder.refused("carrier", "UNSIGNED", file=folder.report)
+    document = json.loads(sign(payload_of(predicate()), KEY))
+    document["dsseEnvelope"]["signatures"] = []
+    folder.bundle.write_bytes(canonical(document))
+    folder.refused("carrier", "UNSIGNED")
+
+
+def test_an_unknown_key_is_named_with_what_to_do(folder: Folder) -> None:
+    folder.write(sign(payload_of(predicate()), OTHER))
+    error = folder.refused("trust", "does not list")
+    assert OTHER.keyid in str(error)
+    assert "cu-cert key show" in str(error)
+    assert "[[key]]" in str(error)
+
+
+def test_a_swapped_keyid_is_refused(folder: Folder) -> None:
+    payload = payload_of(predicate())
+    # Somebody else signs and writes the trusted key's name on it.
+    folder.bundle.write_bytes(bundle(payload, OTHER.sign(pae(PAYLOAD_TYPE, payload)), KEY.keyid))
+    folder.refused("signature", "does not match")
+    document = json.loads(sign(payload, KEY))
+    document["verificationMaterial"]["publicKey"]["hint"] = OTHER.keyid
+    folder.bundle.write_bytes(canonical(document))
+    folder.refused("carrier", "hint")
+    document = json.loads(sign(payload, KEY))
+    document["dsseEnvelope"]["signatures"][0]["keyid"] = OTHER.keyid
+    folder.bundle.write_bytes(canonical(document))
+    folder.refused("trust", "does not list")
+
+
+def test_a_key_signs_only_for_its_roles_and_document_types(folder: Folder) -> None:
+    folder.refused("trust", "roles controller, gate", trust=trusting(roles=("controller", "gate")))
+    folder.refused("trust", "may sign https://example.com/v1", trust=trusting(predicates=("https://example.com/v1",)))
+
+
+def test_the_named_auditor_must_be_the_signer(folder: Folder) -> None:
+    folder.issue(lambda content: content["auditor"].update(keyid=OTHER.keyid))
+    folder.refused("trust", "names auditor key")
+    folder.issue(lambda content: content.pop("auditor"))
+    folder.refused("carrier", "auditor.keyid")
+
+
+def signed_bytes(payload: bytes) -> bytes:
+    """Sign bytes that ``sign`` would not."""
+    return bundle(payload, KEY.sign(pae(PAYLOAD_TYPE, payload)), KEY.keyid)
+
+
+def test_a_valid_signature_over_something_else_is_refused(folder: Folder) -> None:
+    good = payload_of(predicate())
+    cases = {
+        "predicateType": good.replace(b"unlearning-audit/v1", b"unlearning-audit/v2"),
+        "_type": good.replace(b"Statement/v1", b"Statement/v0.1"),
+        "stands twice": good.replace(b'"schemaVersion":"1.0"', b'"schemaVersion":"1.0","schemaVersion":"1.0"'),
+        "number '50.0'": good.replace(b'"size":50', b'"size":50.0'),
+        "number 'NaN'": good.replace(b'"size":50', b'"size":NaN'),
+        "2\\^53": good.replace(b'"size":50', b'"size":9007199254740993'),
+        "byte-order mark": b"\xef\xbb\xbf" + good,
+        "fields": good[:-1] + b',"extra":1}',
+        "not JSON": b"hello",
+        "expected an object": b"[]",
+    }
+    for message, payload in cases.items():
+        assert payload != good
+        folder.write(signed_bytes(payload))
+        folder.refused("carrier", message)
+    head, tail = good.rsplit(sha256(MODEL).encode(), 1)  # the last one is the subject's
+    folder.write(signed_bytes(head + b"0f" * 32 + tail))
+    folder.refused("subject", "not a subject")
+
+
+def test_a_wrong_payload_type_is_refused(folder: Folder) -> None:
+    payload, kind = payload_of(predicate()), "application/json"
+    document = json.loads(bundle(payload, KEY.sign(pae(kind, payload)), KEY.keyid))
+    document["dsseEnvelope"]["payloadType"] = kind
+    folder.bundle.write_bytes(canonical(document))
+    folder.refused("carrier", "payloadType")
+    document["dsseEnvelope"]["payloadType"] = PAYLOAD_TYPE
+    folder.bundle.write_bytes(canonical(document))
+    folder.refused("signature", "does not match")
+
+
+def test_an_unknown_major_version_is_refused(folder: Folder) -> None:
+    folder.issue(lambda content: content.update(schemaVersion="2.0"))
+    folder.refused("claims", "schemaVersion")
+
+
+# --- Time ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"issuedAt": "2026-11-22T12:00:01Z"}, "after now"),
+        ({"expiresAt": "2026-11-21T12:00:00Z"}, "expired"),
+        ({"expiresAt": "2026-11-20T18:00:00Z"}, "not later than issuedAt"),
+        ({"issuedAt": "2026-11-20T18:00:00+00:00"}, "expected a time"),
+        ({"issuedAt": "2026-11-20 18:00:00Z"}, "expected a time"),
+        ({"issuedAt": "2026-13-20T18:00:00Z"}, "expected a time"),
+        ({"issuedAt": "2026-11-20T18:00:00Z\n"}, "expected a time"),
+        ({"expiresAt": "\N{FULLWIDTH DIGIT TWO}027-02-18T18:00:00Z"}, "expected a time"),
+        ({"issuedAt": "2025-12-31T23:59:59Z"}, "before key"),
+    ],
+)
+def test_a_certificate_outside_its_time_is_refused(folder: Folder, fields: dict[str, str], message: str) -> None:
+    folder.issue(lambda content: content.update(fields))
+    folder.refused("time", message)
+
+
+def test_time_limits_are_exact(folder: Folder) -> None:
+    folder.issue(lambda content: content.update(issuedAt="2026-11-22T12:00:00Z"))
+    verify(folder.bundle, trust=TRUST, now=NOW)  # one day ahead is still a wrong clock, not a forgery
+    folder.issue(lambda content: content.update(expiresAt="2026-11-21T12:00:01Z"))
+    verify(folder.bundle, trust=TRUST, now=NOW)
+
+
+def test_a_key_past_its_end_is_not_believed_about_the_past(folder: Folder) -> None:
+    ended = trusting(not_after=NOW - timedelta(hours=1))
+    folder.refused("time", "was valid until", trust=ended)
+    verify(folder.bundle, trust=trusting(not_after=NOW), now=NOW)
+
+
+def test_an_old_certificate_is_refused_when_the_reader_says_so(folder: Folder) -> None:
+    later = datetime(2026, 12, 20, 18, tzinfo=UTC)
+    verify(folder.bundle, trust=trusting(max_age_days=30), now=later)
+    folder.refused("time", "max_age_days = 30", trust=trusting(max_age_days=30), now=later + timedelta(seconds=1))
+
+
+def test_a_time_without_a_zone_is_a_usage_error(folder: Folder) -> None:
+    with pytest.raises(UsageError, match="time zone"):
+        verify(folder.bundle, trust=TRUST, now=NOW.replace(tzinfo=None))
+
+
+# --- Report and model ------------------------------------------------------------------------------------------------
+
+
+def test_an_altered_page_is_refused(folder: Folder) -> None:
+    html = folder.report.read_bytes()
+    folder.report.write_bytes(html.replace(b"<body>\n", b"<body>\nNOT_REFUTED\n"))
+    folder.refused("report", "the page was altered", file=folder.report)
+    line = next(line for line in html.splitlines(keepends=True) if b"cu-cert-bundle" in line)
+    folder.report.write_bytes(html + line)
+    folder.refused("carrier", "2 times", file=folder.report)
+    folder.report.write_bytes(html.replace(b"</script>\n", b"<p>PASS</p></script>\n"))
+    folder.refused("carrier", "no bundle line", file=folder.report)
+
+
+def test_a_page_needs_a_certificate_that_speaks_of_a_page(folder: Folder) -> None:
+    folder.write(sign(statement({"model.pt": sha256(MODEL)}, predicate()), KEY))
+    verify(folder.bundle, trust=TRUST, now=NOW)
+    folder.refused("report", "no report", file=folder.report)
+
+
+def test_another_model_is_refused(folder: Folder) -> None:
+    folder.model.write_bytes(MODEL + b"!")
+    error = folder.refused("subject", "speaks only of", model=folder.model)
+    assert sha256(MODEL) in str(error)
+    assert sha256(MODEL + b"!") in str(error)
+    # The page is a subject too, but it is not the audited model.
+    folder.model.write_bytes(SKELETON)
+    folder.refused("subject", "speaks only of", model=folder.model)
+
+
+def test_a_model_is_hashed_and_never_unpickled(folder: Folder) -> None:
+    # Unpickling these bytes would make the folder "opened".
+    opened = str(folder.path / "opened").encode()
+    folder.model.write_bytes(b"cos\nmkdir\n(V" + opened + b"\ntR.")
+    folder.refused("subject", "speaks only of", model=folder.model)
+    assert not (folder.path / "opened").exists()
+
+
+@pytest.mark.parametrize("option", ["file", "model"])
+def test_missing_files_are_usage_errors(folder: Folder, option: str) -> None:
+    os.mkfifo(folder.path / "pipe")
+    for path in (folder.path / "none", folder.path, folder.path / "pipe", folder.path / "model.pt" / "x"):
+        with pytest.raises(MissingFileError) as caught:
+            verify(
+                path if option == "file" else folder.bundle,
+                trust=TRUST,
+                model=path if option == "model" else None,
+                now=NOW,
+            )
+        assert caught.value.exit_code == 2
+
+
+def without_bound(content: dict[str, Any]) -> None:
+    """Leave out the one claim that rests on another claim."""
+    content["claims"] = [claim for claim in content["claims"] if "from" not in claim]
+
+
+# --- Evidence, claims, verdict ---------------------------------------------------------------------------------------
+
+
+def test_absent_evidence_is_named_with_whom_to_ask(folder: Folder) -> None:
+    folder.issue(without_bound)
+    (folder.path / "evidence/utility.jsonl").unlink()
+    error = folder.refused("evidence", "'evidence/utility.jsonl' is absent")
+    assert "'Example Auditor'" in str(error)
+    assert sha256(FILES["evidence/utility.jsonl"]) in str(error)
+    found = verify(folder.bundle, trust=TRUST, now=NOW, allow_missing_evidence=True)
+    assert found.check.missing == ("evidence/utility.jsonl",)
+    states = {step.name: step.state for step in found.steps}
+    assert (states["evidence"], states["claims"], states["verdict"]) == ("not checked",) * 3
+
+
+def test_altered_evidence_is_refused_even_when_absence_is_allowed(folder: Folder) -> None:
+    path = folder.path / "evidence/utility.jsonl"
+    path.write_bytes(FILES["evidence/utility.jsonl"].replace(b'"score":0', b'"score":1'))
+    for allowed in (False, True):
+        folder.refused("evidence", "altered or exchanged", allow_missing_evidence=allowed)
+
+
+def test_evidence_may_lie_in_another_folder(folder: Folder, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    (folder.path / "evidence").rename(elsewhere)
+    # The folder that was called evidence/, while plan.json still lies beside the certificate.
+    verify(folder.bundle, trust=TRUST, evidence=elsewhere, now=NOW)
+    (elsewhere / "evidence").mkdir()
+    (elsewhere / "utility.jsonl").rename(elsewhere / "evidence/utility.jsonl")
+    (folder.path / "plan.json").rename(elsewhere / "plan.json")
+    verify(folder.bundle, trust=TRUST, evidence=elsewhere, now=NOW)
+    folder.refused("evidence", "'plan.json' is absent")
+    with pytest.raises(UsageError, match="is no folder"):
+        verify(folder.bundle, trust=TRUST, evidence=folder.model, now=NOW)
+
+
+@pytest.mark.parametrize(
+    "name", ["../plan.json", "/etc/hosts", "a/../b", "a//b", "", ".hidden", "a\\b", "a\0b", "plan.json\n", "-rf", 7]
+)
+def test_an_evidence_name_that_leads_elsewhere_is_refused(folder: Folder, name: object) -> None:
+    folder.issue(lambda content: content["evidence"][1].update(name=name))
+    folder.refused("evidence", "expected a plain path", allow_missing_evidence=True)
+
+
+def test_one_evidence_name_stands_once(folder: Folder) -> None:
+    folder.issue(lambda content: content["evidence"].append(content["evidence"][0] | {"id": "again"}))
+    folder.refused("evidence", "once")
+    folder.issue(lambda content: content.update(evidence={}))
+    folder.refused("evidence", "expected a list")
+
+
+def test_a_claim_that_does_not_follow_is_refused(folder: Folder) -> None:
+    folder.issue(lambda content: content["claims"][1].update(k=37))
+    error = folder.refused("claims", "do not follow")
+    assert "'c-count'" in str(error)
+    folder.issue(lambda content: content["claims"].append({"id": "c-new", "type": "erasure"}))
+    folder.refused("claims", "'c-new'")
+    folder.issue(lambda content: content.pop("claims"))
+    folder.refused("claims", "checker refuses")
+
+
+def test_the_stated_verdict_must_be_the_derived_one(folder: Folder) -> None:
+    folder.issue(lambda content: content["verdict"].update(value="NOT_REFUTED"))
+    folder.refused("verdict", "states NOT_REFUTED, but INCONCLUSIVE follows")
+    folder.issue(lambda content: content.pop("verdict"))
+    folder.refused("verdict", "draft")
+    # Without evidence nothing can contradict it, so it is reported as not checked and never taken over.
+    folder.issue(lambda content: content["verdict"].update(value="NOT_REFUTED"))
+    (folder.path / "plan.json").unlink()
+    found = verify(folder.bundle, trust=TRUST, now=NOW, allow_missing_evidence=True)
+    assert (found.check.stated, found.verdict) == ("NOT_REFUTED", "INCONCLUSIVE")
+
+
+# --- Unverified reading ----------------------------------------------------------------------------------------------
+
+
+def test_unverified_reading_says_so_and_accepts_drafts(folder: Folder) -> None:
+    for file in (folder.bundle, folder.report):
+        found = load_unverified(file)
+        assert found.predicate == predicate()
+        assert found.stated_keyid == KEY.keyid
+    draft = predicate()
+    del draft["verdict"]
+    payload = payload_of(draft)
+    for data in (payload, payload + b"\n"):
+        folder.bundle.write_bytes(data)
+        found = load_unverified(folder.bundle)
+        assert (found.predicate, found.stated_keyid, found.payload_sha256) == (draft, None, sha256(payload))
+    assert not isinstance(found, Certificate)
+    for data in (b"", b"{}", b"<html>", b'{"_type":1}'):
+        folder.bundle.write_bytes(data)
+        with pytest.raises(UntrustedError):
+            load_unverified(folder.bundle)
+
+
+# --- Commands --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def app() -> typer.Typer:
+    found = typer.Typer()
+    found.command("verify")(verify_verb.command)
+    found.add_typer(key_verb.app, name="key")
+    return found
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CU_CERT_CONFIG", str(tmp_path / "config"))
+    return tmp_path / "config"
+
+
+@pytest.fixture
+def issued(folder: Folder, config: Path) -> Folder:
+    """A folder that the user's own trust file trusts today."""
+    from cu_certificates.trust import write_trust
+
+    local = keys.local_key()
+    today = datetime.now(UTC).replace(microsecond=0)
+    write_trust(config / "trust.toml", local.public_path, not_before=today - timedelta(days=1))
+    content = predicate()
+    content["auditor"]["keyid"] = local.key.keyid
+    content["issuedAt"] = today.strftime("%Y-%m-%dT%H:%M:%SZ")
+    content["expiresAt"] = (today + timedelta(days=90)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    content["claims"][3]["name"] = "AUC\n::error::forged"
+    folder.write(sign(payload_of(content), local.key))
+    return folder
+
+
+def test_the_command_prints_steps_claims_and_what_the_verdict_rests_on(issued: Folder, app: typer.Typer) -> None:
+    result = CliRunner().invoke(app, ["verify", str(issued.report), "--model", str(issued.model)])
+    assert result.exception is None
+    lines = result.output.splitlines()
+    assert [line.split()[0] for line in lines[:9]] == [
+        "carrier",
+        "trust",
+        "signature",
+        "time",
+        "report",
+        "subject",
+        "evidence",
+        "claims",
+        "verdict",
+    ]
+    assert lines[-1] == "INCONCLUSIVE: signature valid; claims re-derived; assumed: A1, A2"
+    assert sum(line.startswith(("proved", "assumed", "unverified")) for line in lines) == 4
+    assert not any(line.startswith("::") for line in lines)
+    assert "\x1b" not in result.output
+
+
+def test_the_command_says_what_was_not_checked(issued: Folder, app: typer.Typer) -> None:
+    content = load_unverified(issued.bundle).predicate
+    without_bound(content)
+    issued.write(sign(payload_of(content), keys.local_key().key))
+    (issued.path / "evidence/utility.jsonl").unlink()
+    result = CliRunner().invoke(app, ["verify", str(issued.bundle), "--without-evidence"])
+    last = result.output.splitlines()[-1]
+    assert "claims not re-derived without evidence/utility.jsonl" in last
+    assert "no model file compared" in last
+
+
+def test_the_command_prints_the_steps_before_a_failure_and_raises(issued: Folder, app: typer.Typer) -> None:
+    (issued.path / "plan.json").unlink()
+    result = CliRunner().invoke(app, ["verify", str(issued.bundle)])
+    assert isinstance(result.exception, UntrustedError)
+    assert result.exception.step == "evidence"
+    assert [line.split()[0] for line in result.output.splitlines()] == [
+        "carrier",
+        "trust",
+        "signature",
+        "time",
+        "subject",
+    ]
+
+
+def test_the_command_prints_one_json_object(issued: Folder, app: typer.Typer) -> None:
+    result = CliRunner().invoke(app, ["verify", str(issued.bundle), "--json"])
+    found = json.loads(result.output)
+    assert found["verdict"]["derived"] == found["verdict"]["stated"] == "INCONCLUSIVE"
+    assert found["key"]["keyid"] == keys.local_key().key.keyid
+    assert [claim["status"] for claim in found["claims"]] == ["proved", "proved", "assumed", "unverified"]
+    assert found["assumptions"] == ["A1", "A2"]
+
+
+def test_trust_never_comes_from_the_folder_of_the_certificate(issued: Folder, config: Path, app: typer.Typer) -> None:
+    for found in config.iterdir():
+        found.rename(issued.path / found.name)
+    result = CliRunner().invoke(app, ["verify", str(issued.bundle)])
+    assert isinstance(result.exception, MissingFileError)
+    result = CliRunner().invoke(app, ["verify", str(issued.bundle), "--trust", str(issued.path / "trust.toml")])
+    assert result.exception is None
+
+
+def test_control_characters_cannot_forge_lines() -> None:
+    assert verify_verb.plain("a\n::error::\x1b[31m\u202e\tb").isprintable()
+    assert verify_verb.plain("claims re-derived: α ≥ 1/2") == "claims re-derived: α ≥ 1/2"
+
+
+def test_the_key_command_makes_and_shows_a_key(config: Path, app: typer.Typer, tmp_path: Path) -> None:
+    made = json.loads(CliRunner().invoke(app, ["key", "generate", "--json"]).output)
+    assert made["private"] == str(config / "audit-key.pem")
+    assert not made["protected"]
+    shown = CliRunner().invoke(app, ["key", "show", made["public"]])
+    assert shown.output.startswith(f"{made['keyid']}  ecdsa-p256-sha256  ")
+    assert (
+        json.loads(CliRunner().invoke(app, ["key", "show", made["public"], "--json"]).output)["keyid"] == made["keyid"]
+    )
+    again = CliRunner().invoke(app, ["key", "generate"])
+    assert isinstance(again.exception, UsageError)
+    text = CliRunner().invoke(app, ["key", "generate", str(tmp_path / "b.pem")]).output
+    assert keys.load_private_key(tmp_path / "b.pem").keyid in text
+    assert "not protected" in text
+
+
+def with_pipe(content: bytes, use: Callable[[int], Any]) -> Any:
+    reader, writer = os.pipe()
+    os.write(writer, content)
+    os.close(writer)
+    try:
+        return use(reader)
+    finally:
+        os.close(reader)
+
+
+def test_a_passphrase_comes_through_a_descriptor(config: Path, app: typer.Typer) -> None:
+    def generate(descriptor: int) -> Any:
+        return CliRunner().invoke(app, ["key", "generate", "--passphrase-fd", str(descriptor)])
+
+    result = with_pipe(b"secret words\n", generate)
+    assert result.exception is None
+    assert "secret" not in result.output
+    assert keys.local_key(b"secret words").key.keyid in result.output
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"x" * 5000])
+def test_a_passphrase_that_is_empty_or_endless_is_refused(content: bytes) -> None:
+    with pytest.raises(UsageError, match="1 to 4096"):
+        with_pipe(content, key_verb.read_passphrase)
+    with pytest.raises(UsageError, match="cannot be read"):
+        key_verb.read_passphrase(2**20)
