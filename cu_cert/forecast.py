@@ -83,7 +83,7 @@ def _model_bytes(workshop: Workshop) -> int:
     from cu_cert.rng import Stream
 
     model = workshop.recipe.build(workshop.train, rng=Stream.from_seed("size"))
-    tensors = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+    tensors: int = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
     signals = 9 * (len(workshop.forget) + len(workshop.held_out))
     return tensors + signals + 3 * _FILE_OVERHEAD
 

@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import pickle
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -281,6 +282,9 @@ def _write(path: Path, data: bytes, what: str) -> None:
 
 def _reason(error: BaseException) -> str:
     """Return the telling sentence of an error: torch wraps it into advice that would mislead here."""
+    found = re.search(r"GLOBAL (\S+) was not an allowed", str(error))
+    if found:
+        return found[1]
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if "Unsupported" in line or "not an allowed global" in line]
-    return (telling or lines or [type(error).__name__])[0].split(". ")[0][:160]
+    telling = [line for line in lines if "Unsupported" in line]
+    return (telling or lines or ["no more is known"])[0].split(". ")[0].removeprefix("WeightsUnpickler error: ")[:160]

@@ -24,7 +24,12 @@ def sample(kind: Kind) -> dict[str, Any]:
     match kind:
         case "refuted":
             found = _base("npo", ("procedure", "artifact"))
-            found["claims"] = [*_ground(), *_procedure("npo", 48, 22), *_artifact(REFERENCES, 0, Fraction(1, 40)), *_rest()]
+            found["claims"] = [
+                *_ground(),
+                *_procedure("npo", 48, 22),
+                *_artifact(REFERENCES, 0, Fraction(1, 40)),
+                *_rest(),
+            ]
             found["plots"] = _plots("npo", (0, 0, 0, 0, 0, 0, 2, 9, 14, 6, 1, 0), "8.1200")
             found["verdict"] = {
                 "value": "REFUTED",
@@ -36,7 +41,12 @@ def sample(kind: Kind) -> dict[str, Any]:
             }
         case "not refuted":
             found = _base("ssd", ("procedure", "artifact"))
-            found["claims"] = [*_ground(), *_procedure("ssd", 26, 23), *_artifact(REFERENCES, 44, Fraction(1, 40)), *_rest()]
+            found["claims"] = [
+                *_ground(),
+                *_procedure("ssd", 26, 23),
+                *_artifact(REFERENCES, 44, Fraction(1, 40)),
+                *_rest(),
+            ]
             found["plots"] = _plots("ssd", (1, 3, 8, 9, 7, 3, 1, 0, 0, 0, 0, 0), "-0.0450")
             found["verdict"] = {
                 "value": "NOT_REFUTED",
@@ -89,7 +99,8 @@ def _base(method: str | None, questions: tuple[str, ...]) -> dict[str, Any]:
         "certificateId": "urn:uuid:6f1d2b0c-8a4e-4c57-9c1b-3f0e5d7a9b21",
         "issuedAt": "2026-11-20T18:00:00Z",
         "expiresAt": "2027-02-18T18:00:00Z",
-        "sequence": 1,
+        "sequence": 2,
+        "previous": digest("certificate before"),
         "auditor": {
             "name": "local audit key",
             "independence": "internal",
@@ -98,6 +109,7 @@ def _base(method: str | None, questions: tuple[str, ...]) -> dict[str, Any]:
         "tool": {
             "name": "cu-cert",
             "version": "0.1.0",
+            "sourceDigest": digest("program"),
             "environment": {"cpu": "x86_64", "python": "3.11.7", "threads": "1", "torch": "2.13.0+cpu"},
         },
         "scope": {
@@ -117,7 +129,7 @@ def _base(method: str | None, questions: tuple[str, ...]) -> dict[str, Any]:
         },
         "unlearning": {
             "method": method,
-            "source": "none" if method is None else "option",
+            "source": "unknown" if method is None else "option",
             "guarantee": "none",
             "level": "EMPIRICAL",
             "parameters": {} if method is None else {"beta": "0.1", "retain_weight": "1", "steps": 200},

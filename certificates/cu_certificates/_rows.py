@@ -4,8 +4,20 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cu_certificates._fields import NOT_STATED, anchor, confidence, exact, field, fixed, guess_share, percent, short, text, words
-from cu_certificates._wording import QUESTIONS
+from cu_certificates._fields import (
+    NOT_STATED,
+    anchor,
+    confidence,
+    exact,
+    field,
+    fixed,
+    guess_share,
+    percent,
+    short,
+    text,
+    words,
+)
+from cu_certificates._wording import QUESTIONS, VOID
 
 BOUND_TYPES: Final = ("eps-coinflip", "eps-group")
 """The claims whose bound can carry a verdict."""
@@ -34,7 +46,7 @@ class Row:
         id: The claim's id; the row's HTML id is ``claim-`` and ``anchor``.
         anchor: The id as it may stand in HTML.
         type: The claim's type.
-        question: ``procedure``, ``artifact`` or empty.
+        group: ``procedure``, ``artifact``, ``utility``, ``metric`` or ``ground``: where the row stands.
         words: The claim in words.
         result: What was counted.
         bound: What follows from it, with its direction; empty when nothing does.
@@ -49,7 +61,7 @@ class Row:
     id: str
     anchor: str
     type: str
-    question: str
+    group: str
     words: str
     result: str
     bound: str
@@ -79,30 +91,63 @@ def rows(claims: Iterable[Claim], *, method: str, model: str, supports: tuple[st
     """
     listed = list(claims)
     index = {text(claim, "id"): claim for claim in listed}
-    return tuple(_row(claim, index, method, model, supports) for claim in listed)
+    groups, void = _groups(listed), void_bounds(listed)
+    found = []
+    for claim in listed:
+        name, kind = text(claim, "id"), text(claim, "type")
+        said, result, bound, note = _WRITERS.get(kind, _unknown)(claim, index, method, model)
+        evidence = field(claim, "evidence")
+        found.append(
+            Row(
+                id=name,
+                anchor=anchor(name),
+                type=kind,
+                group=groups[name],
+                words=said,
+                result=result,
+                bound=bound,
+                note=VOID if name in void else note,
+                alpha=text(claim, "alpha") if field(claim, "alpha") is not None else "",
+                basis=_BASIS.get(kind, "unread"),
+                evidence=(evidence,) if isinstance(evidence, str) else (),
+                sources=tuple((parent, anchor(parent)) for parent in _parents(claim)),
+                supports=name in supports and name not in void,
+            )
+        )
+    return tuple(found)
 
 
-def _row(claim: Claim, index: Mapping[str, Claim], method: str, model: str, supports: tuple[str, ...]) -> Row:
-    kind = text(claim, "type")
-    writer = _WRITERS.get(kind, _unknown)
-    said, result, bound, note = writer(claim, index, method, model)
-    question = field(claim, "question")
-    named = field(claim, "evidence")
-    sources = [source for key in ("from", "tpr", "fpr") if isinstance(source := field(claim, key), str)]
-    return Row(
-        id=text(claim, "id"),
-        anchor=anchor(text(claim, "id")),
-        type=kind,
-        question=question if isinstance(question, str) else "",
-        words=said,
-        result=result,
-        bound=bound,
-        note=note,
-        alpha=text(claim, "alpha") if field(claim, "alpha") is not None else "",
-        basis=_BASIS.get(kind, "unread"),
-        evidence=(named,) if isinstance(named, str) else (),
-        sources=tuple((source, anchor(source)) for source in sources),
-        supports=text(claim, "id") in supports,
+def _parents(claim: Claim) -> list[str]:
+    return [parent for key in ("from", "tpr", "fpr") if isinstance(parent := field(claim, key), str)]
+
+
+def _groups(claims: list[Claim]) -> dict[str, str]:
+    """Return where each claim stands; a count or its bound stands with the claim that rests on it."""
+    groups: dict[str, str] = {}
+    for claim in claims:
+        question = field(claim, "question")
+        own = {"utility": "utility", "metric": "metric"}.get(text(claim, "type"))
+        groups[text(claim, "id")] = question if question in QUESTIONS else own or ""
+    # Parents stand before their children, so one walk from the end reaches every ancestor.
+    for claim in reversed(claims):
+        for parent in _parents(claim):
+            if groups.get(parent) == "":
+                groups[parent] = groups[text(claim, "id")]
+    return {name: group or "ground" for name, group in groups.items()}
+
+
+def void_bounds(claims: Iterable[Claim]) -> frozenset[str]:
+    """Return the ids of bounds that claim nothing: the negative control of their question is absent or failed."""
+    listed = list(claims)
+    sound = {
+        field(claim, "question")
+        for claim in listed
+        if (field(claim, "type"), field(claim, "sign"), field(claim, "outcome")) == ("control", "negative", "sound")
+    }
+    return frozenset(
+        text(claim, "id")
+        for claim in listed
+        if field(claim, "type") in BOUND_TYPES and field(claim, "question") not in sound
     )
 
 
@@ -193,7 +238,12 @@ def _control(claim: Claim, _index: Mapping[str, Claim], _method: str, _model: st
         counted = f"p = {text(claim, 'p')}"
     outcome = f"{text(claim, 'outcome')}: {counted}"
     if not positive:
-        return said, outcome, "", f"fails if chance alone gives this much with probability {text(claim, 'tail')} or less"
+        return (
+            said,
+            outcome,
+            "",
+            f"fails if chance alone gives this much with probability {text(claim, 'tail')} or less",
+        )
     if field(claim, "bound") is None or field(claim, "alpha") is None:
         return said, outcome, "", ""
     return said, outcome, eps_value(claim), eps_level(claim)
@@ -249,7 +299,12 @@ def _cp(claim: Claim, index: Mapping[str, Claim], _method: str, _model: str) -> 
     level = confidence(field(claim, "alpha"), f"{text(claim, 'id')}.alpha")
     source = index.get(text(claim, "from"), {})
     counted = f"{text(source, 'k')} of {text(source, 'n')}" if source else f"from {text(claim, 'from')}"
-    return "Exact binomial bound for that count", counted, f"share {sign} {text(claim, 'bound')}", f"at {level} (one-sided)"
+    return (
+        "Exact binomial bound for that count",
+        counted,
+        f"share {sign} {text(claim, 'bound')}",
+        f"at {level} (one-sided)",
+    )
 
 
 def _utility(claim: Claim, index: Mapping[str, Claim], _method: str, _model: str) -> _Cells:
@@ -293,6 +348,12 @@ _WRITERS: Final[dict[str, Callable[[Claim, Mapping[str, Claim], str, str], _Cell
 
 
 def deciding(claims: Iterable[Claim], supports: tuple[str, ...]) -> list[Claim]:
-    """Return the measured bounds that the verdict rests on; all of them where it names none."""
-    bounds = [claim for claim in claims if field(claim, "type") in BOUND_TYPES and field(claim, "bound") is not None]
+    """Return the standing bounds that the verdict rests on; all standing ones where it names none."""
+    listed = list(claims)
+    void = void_bounds(listed)
+    bounds = [
+        claim
+        for claim in listed
+        if field(claim, "type") in BOUND_TYPES and field(claim, "bound") is not None and text(claim, "id") not in void
+    ]
     return [claim for claim in bounds if text(claim, "id") in supports] or bounds

@@ -1,18 +1,19 @@
-"""SVG elements, axes and palette for the plots of the report.
+"""Figures of the report: what one is, and the SVG elements, axes and palette that they are drawn with.
 
 Coordinates are exact fractions printed with one decimal, so that the same predicate gives the same bytes everywhere.
 Colours are presentation attributes (they survive a strict content policy), from the palette of Okabe and Ito, and each
 series differs in its dashes too.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Final
+from typing import Any, Final
 
 from markupsafe import Markup, escape
 
-from cu_certificates._fields import exact, fixed, short
+from cu_certificates._fields import exact, field, fixed, objects, short
+from cu_certificates.check.strict import Rejected
 
 BLUE: Final = "#0072B2"
 VERMILLION: Final = "#D55E00"
@@ -22,6 +23,50 @@ PALETTE: Final = (BLUE, VERMILLION, GREEN, PURPLE)
 
 WIDTH: Final = 640
 """Width of every drawing in its own units; the page scales it."""
+MAX_SERIES: Final = 12
+
+# Role -> stroke, dash pattern, fill opacity. The reference is drawn in the colour of the text, as a filled ground.
+_ROLES: Final = {
+    "retrained": ("currentColor", "", "0.14"),
+    "reference": ("currentColor", "", "0.14"),
+    "unlearned": (BLUE, "", "0.20"),
+    "original": (VERMILLION, "7 3", "0.06"),
+    "subject": (VERMILLION, "5 3", "0"),
+}
+_OTHERS: Final = ((BLUE, "", "0"), (VERMILLION, "7 3", "0"), (GREEN, "2 3", "0"), (PURPLE, "9 3 2 3", "0"))
+
+
+NOTHING: Final = Markup("")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """The numbers of a plot: a caption, column heads and rows of text."""
+
+    caption: str
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plot:
+    """One figure of the report.
+
+    Args:
+        key: Name in ``predicate.plots``, as it may stand in HTML.
+        title: Heading of the figure.
+        note: How to read it, in one or two sentences.
+        svg: The drawing; empty when this version cannot draw the kind.
+        legend: Swatch and label of each series.
+        table: The numbers behind it; ``None`` when nothing was drawn.
+    """
+
+    key: str
+    title: str
+    note: str
+    svg: Markup = NOTHING
+    legend: tuple[tuple[Markup, str], ...] = ()
+    table: Table | None = None
 
 
 def element(tag: str, *children: Markup | str, **attributes: str | Fraction | int) -> Markup:
@@ -142,3 +187,20 @@ class Frame:
         parts.append(words_at(self.left + Fraction(self.width, 2), bottom + 38, x_name))
         parts.append(words_at(self.left, self.top - 12, y_name, "start", font_size="12", fill_opacity="0.8"))
         return parts
+
+
+def series(plot: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
+    """Return the series of a plot.
+
+    Raises:
+        Rejected: There is none, or more than can be told apart.
+    """
+    found = objects(plot, "series")
+    if not 1 <= len(found) <= MAX_SERIES:
+        raise Rejected(f"{where}.series: {len(found)} series; expected 1 to {MAX_SERIES}")
+    return found
+
+
+def look(one: Mapping[str, Any], index: int) -> tuple[str, str, str]:
+    """Return stroke, dash pattern and fill opacity of a series or mark: by its role, else by its place."""
+    return _ROLES.get(str(field(one, "role")), _OTHERS[index % len(_OTHERS)])

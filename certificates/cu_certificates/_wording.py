@@ -39,7 +39,7 @@ class VerdictText:
 
 
 _ASKED: Final = (
-    "Some records were to be taken out of a computer model that had learned from them. The model was treated with {method}."
+    "Some records were to be taken out of a computer model that had learned from them. The model was {treated}."
 )
 _COMPARED: Final = "We compared the result with models that were trained again without those records."
 _OWNER: Final = "If you think that your records are among them, you can ask the owner of the model what happens next."
@@ -130,9 +130,7 @@ DRAFT: Final = VerdictText(
 
 ALLOWED: Final = "The guarantee under test, eps = {tested}, lets a guesser be right at most {share} of the time."
 ALLOWED_ALL: Final = "The guarantee under test, eps = {tested}, leaves a guesser almost free."
-GUESSES: Final = (
-    "Someone who guesses whether a model was retrained, and may choose when to guess, could be right in at least {shares}."
-)
+GUESSES: Final = "Someone who guesses whether a model was retrained, and may choose when to guess, could be right in at least {shares}."
 GUESSES_NONE: Final = "No way was shown to guess better than by tossing a coin whether a model was retrained."
 
 SURE: Final = (
@@ -174,6 +172,14 @@ ATTACKS: Final = {
     "conformal-p": "rank of the audited file among retrained reference models",
 }
 
+TREATED: Final = {
+    None: "treated with an unknown method",
+    "identity": "left as it was (method identity)",
+}
+TREATED_WITH: Final = "treated with the method {method}"
+
+VOID: Final = "claims nothing: the negative control of this question did not hold"
+
 BASES: Final = {
     "recounted": "the checker computes it again from the evidence files",
     "derived": "the checker redoes the arithmetic on the claims named",
@@ -189,9 +195,10 @@ GUARANTEES: Final = {
 }
 
 SOURCES: Final = {
-    "option": "the command line of the audit",
-    "sidecar": "the file written beside the model",
-    "none": "nobody: the method is unknown",
+    "option": "whoever ran the audit, on the command line",
+    "project": "the project file",
+    "sidecar": "the file that the method wrote beside the model",
+    "unknown": "nobody: the method is unknown",
 }
 
 ACCESS: Final = {
@@ -238,10 +245,16 @@ LIMITATIONS: Final = {
 UNKNOWN_TEXT: Final = "No text for this entry in this version of the report."
 
 GLOSSARY: Final = (
-    ("alpha", "The share of audits that would wrongly refute a kept guarantee. It is split in the plan over all tests."),
+    (
+        "alpha",
+        "The share of audits that would wrongly refute a kept guarantee. It is split in the plan over all tests.",
+    ),
     ("Artifact question", "Whether one given model file is typical of models that never saw the request."),
     ("AUC", "Area under the ROC curve: 0.5 is guessing, 1 is perfect. Descriptive here."),
-    ("Certificate", "The signed statement inside the file of this page: what was asked, planned, measured and concluded."),
+    (
+        "Certificate",
+        "The signed statement inside the file of this page: what was asked, planned, measured and concluded.",
+    ),
     ("Commitment", "A fingerprint of the request that reveals no record, yet cannot be changed later without notice."),
     ("delta", "A small share of cases that a guarantee leaves out."),
     ("Digest", "A SHA-256 fingerprint of a file. One changed bit gives another digest."),
@@ -260,7 +273,10 @@ GLOSSARY: Final = (
     ),
     ("One-sided", "The level counts errors in one direction only: a bound that is too high."),
     ("p", "How often a model that never saw the request would score at least as high as the audited file."),
-    ("Positive control", "The same audit on the model before, untreated. It must be detected; otherwise the test is blind."),
+    (
+        "Positive control",
+        "The same audit on the model before, untreated. It must be detected; otherwise the test is blind.",
+    ),
     ("Power", "The probability that an audit of this size sees an effect of a given size."),
     ("Procedure question", "Whether a method, run again and again, leads to the same kind of model as retraining."),
     ("Request", "The set of records that are to be taken out. Elsewhere called the forget set."),

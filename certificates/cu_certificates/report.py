@@ -33,7 +33,18 @@ from cu_certificates._fields import (
     words,
 )
 from cu_certificates._plots import plots
-from cu_certificates._rows import Row, could_see, deciding, eps_level, eps_plain, eps_share, eps_value, rows, seen_from
+from cu_certificates._rows import (
+    Row,
+    could_see,
+    deciding,
+    eps_level,
+    eps_plain,
+    eps_share,
+    eps_value,
+    rows,
+    seen_from,
+    void_bounds,
+)
 from cu_certificates.check.carrier import join_report
 from cu_certificates.check.strict import Rejected, canonical
 
@@ -127,7 +138,8 @@ def _context(predicate: Mapping[str, Any]) -> dict[str, Any]:
     basis = () if draft else words(predicate, "verdict.basis")
     claims = objects(predicate, "claims")
     method = text(predicate, "unlearning.method")
-    named = "an unknown method" if method == NOT_STATED else f"the method {method}"
+    treated = _wording.TREATED.get(None if method == NOT_STATED else method)
+    treated = treated or _wording.TREATED_WITH.format(method=method)
     model = text(predicate, "scope.model.name")
     model = "the model file" if model == NOT_STATED else model
     table = rows(claims, method="the method" if method == NOT_STATED else method, model=model, supports=basis)
@@ -135,17 +147,17 @@ def _context(predicate: Mapping[str, Any]) -> dict[str, Any]:
         "draft": draft,
         "model": model,
         "model_argument": shlex.quote(model),
-        "method": method,
+        "treated": treated,
         "head": _head(predicate),
-        "verdict": _verdict(predicate, claims, named, basis),
+        "verdict": _verdict(predicate, claims, treated, basis),
         "scope": _scope(predicate),
         "results": _grouped(table),
-        "utility": tuple(row for kind in UTILITY_TYPES for row in table if row.type == kind),
-        "metrics": tuple(row for row in table if row.type == "metric"),
+        "utility": tuple(row for kind in UTILITY_TYPES for row in table if (row.group, row.type) == ("utility", kind)),
+        "metrics": tuple(row for row in table if row.group == "metric"),
         "controls": _controls(table, claims),
-        "plots": plots(mapping(predicate, "plots")),
+        "plots": plots(mapping(predicate, "plots"), void=void_bounds(claims)),
         "plan": _plan(predicate, claims),
-        "unlearning": _method(predicate, named),
+        "unlearning": _method(predicate),
         "evidence": _evidence(predicate),
         "evidence_anchors": {text(item, "id"): anchor(text(item, "id")) for item in objects(predicate, "evidence")},
         "assumptions": _entries(words(predicate, "assumptions"), _wording.ASSUMPTIONS),
@@ -167,6 +179,8 @@ def _head(predicate: Mapping[str, Any]) -> dict[str, Any]:
         "keyid": text(predicate, "auditor.keyid"),
         "independence": _wording.INDEPENDENCE.get(independence, _wording.INDEPENDENCE_OTHER),
         "independence_word": independence,
+        "previous": text(predicate, "previous.sha256"),
+        "program": text(predicate, "tool.sourceDigest.sha256"),
         "tool": f"{text(predicate, 'tool.name')} {text(predicate, 'tool.version')}",
         "environment": tuple(flatten(mapping(predicate, "tool.environment"))),
         "schema": text(predicate, "schemaVersion"),
@@ -174,7 +188,7 @@ def _head(predicate: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _verdict(
-    predicate: Mapping[str, Any], claims: list[dict[str, Any]], method: str, basis: tuple[str, ...]
+    predicate: Mapping[str, Any], claims: list[dict[str, Any]], treated: str, basis: tuple[str, ...]
 ) -> dict[str, Any]:
     word = "UNSIGNED DRAFT" if field(predicate, "verdict") is None else text(predicate, "verdict.value")
     said = _wording.DRAFT if word == "UNSIGNED DRAFT" else _wording.VERDICTS.get(word)
@@ -186,7 +200,7 @@ def _verdict(
         "guesses": _guesses_in_words(bounds),
         "allowed": _allowed(predicate),
         "resolution": _resolution(claims),
-        "method": method,
+        "treated": treated,
     }
     alpha = percent(exact(field(predicate, "plan.alphaTotal"), "plan.alphaTotal"), "up")
     sure = _wording.SURE_DRAFT if draft else _wording.SURE.format(alpha=alpha, controls=_controls_in_words(claims))
@@ -235,7 +249,11 @@ def _allowed(predicate: Mapping[str, Any]) -> str:
 
 
 def _resolution(claims: Iterable[Mapping[str, Any]]) -> str:
-    told = (f"{_title(text(claim, 'question'))} question: {could_see(claim)}." for claim in claims if field(claim, "type") == "power")
+    told = (
+        f"{_title(text(claim, 'question'))} question: {could_see(claim)}."
+        for claim in claims
+        if field(claim, "type") == "power"
+    )
     said = " ".join(told)
     return f"What it could have seen. {said}" if said else ""
 
@@ -268,16 +286,12 @@ def _scope(predicate: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _grouped(table: tuple[Row, ...]) -> tuple[tuple[str, tuple[str, str], tuple[Row, ...]], ...]:
-    """Group the claims of the main table by question; what belongs to no question comes last."""
-    main = [row for row in table if row.type not in UTILITY_TYPES and row.type != "metric"]
-    groups = [
-        (name, (f"{title} question.", asked), tuple(row for row in main if row.question == name))
-        for name, (title, asked) in _wording.QUESTIONS.items()
-    ]
-    rest = tuple(row for row in main if row.question not in _wording.QUESTIONS)
-    groups.append(("ground", ("What these claims stand on", ""), rest))
-    return tuple(group for group in groups if group[2])
+def _grouped(table: tuple[Row, ...]) -> tuple[tuple[tuple[str, str], tuple[Row, ...]], ...]:
+    """Group the claims of the main table by question; what they all stand on comes last."""
+    named = {name: (f"{title} question.", asked) for name, (title, asked) in _wording.QUESTIONS.items()}
+    named["ground"] = ("What these claims stand on.", "")
+    groups = ((title, tuple(row for row in table if row.group == name)) for name, title in named.items())
+    return tuple((title, found) for title, found in groups if found)
 
 
 def _controls(table: tuple[Row, ...], claims: list[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
@@ -289,7 +303,7 @@ def _controls(table: tuple[Row, ...], claims: list[dict[str, Any]]) -> tuple[dic
             found.append(
                 {
                     "row": row,
-                    "title": f"{_title(row.question)} question",
+                    "title": f"{_title(row.group)} question",
                     "name": "Positive control" if text(claim, "sign") == "positive" else "Negative control",
                     "outcome": outcome,
                     "counted": row.result.removeprefix(f"{outcome}: "),
@@ -313,7 +327,9 @@ def _plan(predicate: Mapping[str, Any], claims: list[dict[str, Any]]) -> dict[st
         "attacks": tuple((name, _wording.ATTACKS.get(name, "")) for name in words(predicate, "plan.attacks")),
         "alpha": total,
         "confidence": confidence(field(predicate, "plan.alphaTotal"), "plan.alphaTotal"),
-        "split": tuple((name, text(split, name), confidence(split[name], f"plan.alphaSplit.{name}")) for name in sorted(split)),
+        "split": tuple(
+            (name, text(split, name), confidence(split[name], f"plan.alphaSplit.{name}")) for name in sorted(split)
+        ),
         "tested": short(tested),
         "delta": short(delta),
         "allowed": guess_share(tested, "up"),
@@ -338,11 +354,11 @@ def _power(claim: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _method(predicate: Mapping[str, Any], named: str) -> dict[str, Any]:
+def _method(predicate: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "named": named,
-        "source": _wording.SOURCES.get(text(predicate, "unlearning.source"), text(predicate, "unlearning.source")),
-        "guarantee": _wording.GUARANTEES.get(text(predicate, "unlearning.guarantee"), text(predicate, "unlearning.guarantee")),
+        "method": text(predicate, "unlearning.method"),
+        "source": _named(_wording.SOURCES, text(predicate, "unlearning.source")),
+        "guarantee": _named(_wording.GUARANTEES, text(predicate, "unlearning.guarantee")),
         "level": text(predicate, "unlearning.level"),
         "parameters": tuple(flatten(mapping(predicate, "unlearning.parameters"))),
         "recipe": text(predicate, "scope.recipe.name"),
@@ -359,10 +375,14 @@ def _evidence(predicate: Mapping[str, Any]) -> tuple[dict[str, str], ...]:
             "name": text(item, "name"),
             "kind": text(item, "kind"),
             "digest": text(item, "digest.sha256"),
-            "access": _wording.ACCESS.get(text(item, "access"), text(item, "access")),
+            "access": _named(_wording.ACCESS, text(item, "access")),
         }
         for item in objects(predicate, "evidence")
     )
+
+
+def _named(table: Mapping[str, str], name: str) -> str:
+    return table.get(name, name)
 
 
 def _entries(named: tuple[str, ...], table: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

@@ -185,9 +185,8 @@ def _label(path: Path, columns: list[_Column]) -> tuple[_Column, str]:
 
 def _left_out(column: _Column, count: int) -> str:
     if column.missing:
-        return (
-            f"{column.missing} cells are missing (first on line {column.first_missing}); fill them and add the column"
-        )
+        cells = f"{column.missing} missing cell{'s' if column.missing > 1 else ''}"
+        return f"{cells}, first on line {column.first_missing}; fill them and add the column"
     if len(column.words) == 1:
         return "it is the same in every row"
     if _is_id_name(column.name) and len(column.words) > count // 2:

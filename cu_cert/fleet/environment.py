@@ -31,7 +31,7 @@ def fingerprint() -> dict[str, str]:
         "torch": torch.__version__,
         "platform": f"{platform.system()} {platform.machine()}",
         "cpuCapability": torch.backends.cpu.get_cpu_capability(),
-        "mkldnn": str(torch.backends.mkldnn.is_available()).lower(),
+        "mkldnn": str(torch.backends.mkldnn.is_available()).lower(),  # type: ignore[no-untyped-call]
         "mklCbwr": os.environ.get("MKL_CBWR", ""),
         "threads": "1",
     }

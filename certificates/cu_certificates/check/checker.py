@@ -92,6 +92,7 @@ def _examine(claim: Node, context: Context) -> ClaimResult:
         status, detail = RULES[kind](claim, context)
     except MissingEvidence as gap:
         status, detail = "unverified", str(gap)
+        context.unseen[identifier] = gap.name
     except Rejected as refusal:
         status, detail = "rejected", str(refusal)
     return ClaimResult(id=identifier, type=kind, status=status, detail=detail)

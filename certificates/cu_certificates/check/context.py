@@ -56,6 +56,10 @@ class Context:
     Args:
         predicate: The certificate itself.
         fetch: Returns the bytes of an evidence file by name, or ``None``.
+        findings: What was established about each question.
+        claims: The claims examined so far, by id.
+        proven: The number that a claim established, by id.
+        unseen: The absent file behind a claim that could not be examined, by id.
     """
 
     predicate: Node
@@ -63,6 +67,7 @@ class Context:
     findings: dict[str, Finding] = field(default_factory=dict)
     claims: dict[str, Node] = field(default_factory=dict)
     proven: dict[str, Fraction] = field(default_factory=dict)
+    unseen: dict[str, str] = field(default_factory=dict)
     _files: dict[str, bytes] = field(default_factory=dict)
     _reading: dict[str, Node] = field(default_factory=dict)
 
@@ -172,6 +177,31 @@ class Context:
         if table.file != self.predicate.node("scope").node("model").digest():
             raise Rejected("evidence/artifact: the judged file is not the audited model")
         return table
+
+    def parent(self, claim: Node, key: str, kind: str, side: str | None = None) -> tuple[Node, Fraction]:
+        """Return the claim that another one builds on, and what was established there.
+
+        Args:
+            claim: The claim that builds on it.
+            key: The field that names it.
+            kind: The type that it must have.
+            side: The side that a bound must have.
+
+        Raises:
+            Rejected: It does not stand earlier in the list, is of another kind, or was rejected.
+            MissingEvidence: Its own evidence is not at hand.
+        """
+        name = claim.text(key)
+        found = self.claims.get(name)
+        if found is None or name == claim.text("id") or found.text("type") != kind:
+            raise Rejected(f"{claim.path}.{key}: {name!r} is not a {kind} claim earlier in the list")
+        if side is not None and found.text("side") != side:
+            raise Rejected(f"{claim.path}.{key}: {name!r} is not a {side} bound")
+        if name in self.unseen:
+            raise MissingEvidence(self.unseen[name])
+        if name not in self.proven:
+            raise Rejected(f"{claim.path}.{key}: {name!r} was rejected")
+        return found, self.proven[name]
 
     def questions(self) -> list[str]:
         """The planned questions."""

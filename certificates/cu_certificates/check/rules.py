@@ -75,6 +75,11 @@ def _alpha(claim: Node, context: Context, question: str) -> Fraction:
     return alpha
 
 
+def _planned(claim: Node, planned: bool) -> None:
+    if claim.flag("planned") is not planned:
+        raise Rejected(f"{claim.path}.planned: {claim.flag('planned')}; expected {planned} for {claim.text('type')}")
+
+
 def _exact_bound(claim: Node, derived: Fraction) -> Fraction:
     bound = claim.number("bound")
     if bound != derived:
@@ -101,6 +106,7 @@ def eps_coinflip(claim: Node, context: Context) -> Outcome:
     slots = _planned_size(claim, "slots", procedure.whole("slots"))
     _planned_size(claim, "guesses", procedure.whole("guesses"))
     claim.text("direction", procedure.text("direction"))
+    _planned(claim, True)
     alpha, delta = _alpha(claim, context, question), claim.number("delta", high=Fraction(1))
     if delta != context.tested_delta:
         raise Rejected(f"{claim.path}.delta: {delta}; the guarantee under test has {context.tested_delta}")
@@ -139,15 +145,15 @@ def _at_least(references: Sequence[Model], model: Model) -> tuple[int, int]:
 def eps_group(claim: Node, context: Context) -> Outcome:
     """Turn an exact p-value about one model into a bound on eps for the whole request."""
     question = claim.text("question", "artifact")
-    parent = claim.text("from")
-    if parent not in context.proven:
-        raise Rejected(f"{claim.path}.from: {parent!r} is not a proved p-value earlier in the list")
+    parent, p = context.parent(claim, "from", "conformal-p")
+    _planned(claim, True)
     alpha, delta = _alpha(claim, context, question), claim.number("delta", high=Fraction(1))
     if delta != context.tested_delta:
         raise Rejected(f"{claim.path}.delta: {delta}; the guarantee under test has {context.tested_delta}")
     finding = context.finding(question)
-    finding.bound = _exact_bound(claim, group_bound(context.proven[parent], alpha, delta))
-    finding.generous = group_bound(context.proven[parent + "/generous"], alpha, delta)
+    finding.bound = _exact_bound(claim, group_bound(p, alpha, delta))
+    generous = context.proven[parent.text("id") + "/generous"]
+    finding.generous = group_bound(generous, alpha, delta)
     finding.alpha, finding.claim = alpha, claim.text("id")
     return "proved", f"ln((alpha - delta)/p) gives eps >= {printed(finding.bound)}"
 
@@ -314,10 +320,8 @@ def count(claim: Node, context: Context) -> Outcome:
 
 def cp(claim: Node, context: Context) -> Outcome:
     """A one-sided Clopper-Pearson bound on the rate behind a count."""
-    parent = claim.text("from")
-    if parent not in context.proven or context.claims[parent].text("type") != "count":
-        raise Rejected(f"{claim.path}.from: {parent!r} is not a proved count earlier in the list")
-    k, n = context.claims[parent].whole("k"), context.claims[parent].whole("n", 1)
+    counted, _ = context.parent(claim, "from", "count")
+    k, n = counted.whole("k"), counted.whole("n", 1)
     alpha, side = claim.level("alpha"), claim.text("side", "lower", "upper")
     bound = _exact_bound(claim, (cp_lower if side == "lower" else cp_upper)(n, k, alpha))
     context.proven[claim.text("id")] = bound
@@ -329,13 +333,9 @@ def eps_lower(claim: Node, context: Context) -> Outcome:
 
     e^eps >= max{(tpr - delta)/fpr, (1 - fpr - delta)/(1 - tpr)} with tpr bounded below and fpr above.
     """
-    ends: list[Fraction] = []
-    for key, side in (("tpr", "lower"), ("fpr", "upper")):
-        parent = claim.text(key)
-        if parent not in context.proven or context.claims[parent].value.get("side") != side:
-            raise Rejected(f"{claim.path}.{key}: {parent!r} is not a proved {side} bound earlier in the list")
-        ends.append(context.proven[parent])
-    tpr, fpr = ends
+    _planned(claim, False)
+    _, tpr = context.parent(claim, "tpr", "cp", "lower")
+    _, fpr = context.parent(claim, "fpr", "cp", "upper")
     delta = claim.number("delta", high=Fraction(1))
     ratios = [(tpr - delta, fpr), (1 - fpr - delta, 1 - tpr)]
     best = Fraction(0)
@@ -349,12 +349,10 @@ def eps_lower(claim: Node, context: Context) -> Outcome:
 
 def utility(claim: Node, context: Context) -> Outcome:
     """An accuracy on a set of records, from a count and its lower bound."""
-    parent = claim.text("from")
-    if parent not in context.proven or context.claims[parent].value.get("side") != "lower":
-        raise Rejected(f"{claim.path}.from: {parent!r} is not a proved lower bound earlier in the list")
-    if claim.number("accuracyAtLeast", high=Fraction(1)) != context.proven[parent]:
-        raise Rejected(f"{claim.path}.accuracyAtLeast: differs from the bound of {parent}")
-    counted = context.claims[context.claims[parent].text("from")]
+    bounded, least = context.parent(claim, "from", "cp", "lower")
+    if claim.number("accuracyAtLeast", high=Fraction(1)) != least:
+        raise Rejected(f"{claim.path}.accuracyAtLeast: differs from the bound of {bounded.text('id')}")
+    counted = context.claims[bounded.text("from")]
     if counted.text("group") != claim.text("set"):
         raise Rejected(f"{claim.path}.set: {claim.text('set')!r}; the count is about {counted.text('group')!r}")
     return "assumed", f"accuracy on {claim.text('set')} >= {claim.text('accuracyAtLeast')}"

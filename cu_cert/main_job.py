@@ -8,11 +8,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from cu_cert.audit import SubjectInput, audit
 from cu_cert.errors import ConfigError
 from cu_cert.project import find_project, init_project, load_project
-from cu_cert.train import train_model
-from cu_cert.unlearn import unlearn_model
+from cu_cert.protocol import audit_subjects
+from cu_cert.subjects import SubjectInput
+from cu_cert.training import train_model
+from cu_cert.unlearning import unlearn_model
 from cu_certificates._files import make_folder, write_atomic
 from cu_certificates.gate import GateReport, run_gate
 from cu_certificates.policy import load_policy
@@ -86,7 +87,7 @@ def demo(out: Path, *, quiet: bool = False, say: Callable[[str], None] = print) 
     say("4. three subjects: the untouched model, one edited by npo, one retrained without the records")
 
     say("5. one plan and one fleet for all three:")
-    audited = audit(project, subjects, forget, quiet=quiet, say=lambda line: say(f"   {line}"))
+    audited = audit_subjects(project, subjects, forget, quiet=quiet, say=lambda line: say(f"   {line}"))
     assert audited.key is not None  # the demo always signs
     trust = out / "trust.toml"
     public = out / "auditor.pub.pem"
@@ -151,16 +152,16 @@ def _summary(out: Path, results: tuple[DemoResult, ...], alpha: str) -> list[str
     ]
     lines += ["", "Why:"]
     lines += [f"  {result.name}: {reason}" for result in results for reason in result.reasons]
-    first = results[0].report
+    first, last, trust = results[0].report, results[-1].report.parent, out / "trust.toml"
     lines += [
         "",
         f"A false refutation of the retrained model is expected in up to a share alpha = {alpha} of all seeds and",
-        "machines: an audit that never errs is one that never looks. Coins and seeds were fixed by the plan, not chosen.",
+        "machines: an audit that never errs is one that never looks. The plan fixed the coins and seeds.",
         "",
         f"Open next:  {first}",
-        f"Re-check:   cu-cert verify {first} --trust {out / 'trust.toml'} --model {first.parent / 'model.pt'}",
-        f"Decide:     cu-cert gate {results[-1].report.parent / 'certificate.sigstore.json'} "
-        f"--policy {out / 'cu-cert.toml'} --trust {out / 'trust.toml'} --model {results[-1].report.parent / 'model.pt'}",
+        f"Re-check:   cu-cert verify {first} --trust {trust} --model {first.parent / 'model.pt'}",
+        f"Decide:     cu-cert gate {last / 'certificate.sigstore.json'} --policy {out / 'cu-cert.toml'} "
+        f"--trust {trust} --model {last / 'model.pt'}",
     ]
     return lines
 

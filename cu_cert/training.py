@@ -1,10 +1,13 @@
 """``train``: a model of the project's recipe on the project's training records."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from time import process_time
 
 from cu_cert.data import load_records
 from cu_cert.fleet.environment import single_threaded
+from cu_cert.fleet.store import Store
 from cu_cert.model_file import Sidecar, file_digest, save_model, write_sidecar
 from cu_cert.project import Project
 from cu_cert.rng import Stream
@@ -40,8 +43,11 @@ def train_model(project: Project, out: Path) -> Trained:
     """
     single_threaded()
     dataset, recipe = load_records(project.data, project.root), project.make_recipe()
+    started = process_time()
     model = recipe.train(dataset.train, rng=Stream.from_seed(project.training.seed).child("train"))
+    seconds = process_time() - started
     save_model(out, model)
+    Store(project.store_path(os.environ)).note_seconds(recipe.digest, seconds)
     write_sidecar(out, Sidecar(recipe_digest=recipe.digest, seed=project.training.seed))
     accuracy = float(measure(recipe, model, dataset.held_out).correct.mean())
     return Trained(model=out, digest=file_digest(out), held_out_accuracy=accuracy, train_ids=dataset.train.ids)

@@ -10,24 +10,23 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
+from statistics import mean
 
 import numpy as np
 
 from cu_attacks._combined import CombinedScore
 from cu_cert.claims import artifact_claims, model_claims, procedure_claims, two_pool_claims, utility_claims
 from cu_cert.data import Dataset, load_records
-from cu_cert.errors import ConfigError, DataError
+from cu_cert.errors import ConfigError
 from cu_cert.fleet.environment import single_threaded
 from cu_cert.fleet.local import train_fleet
 from cu_cert.fleet.plan import single_plan
+from cu_cert.fleet.store import Store
 from cu_cert.fleet.worker import Workshop
 from cu_cert.forecast import Forecast, forecast
 from cu_cert.forget import ResolvedRequest, read_ids, resolve_request
 from cu_cert.issue import Findings, Issued, Scope, signing_key, write_certificate
-from cu_cert.methods import get
-from cu_cert.model_file import file_digest, load_into, load_state, read_sidecar, state_digest
 from cu_cert.panel import (
     artifact_plot,
     attack_panel,
@@ -39,51 +38,22 @@ from cu_cert.panel import (
     utility_rows,
 )
 from cu_cert.pools import Bench, Pools, Run, Seeds
-from cu_cert.project import Project
+from cu_cert.project import Project, find_project, load_project
 from cu_cert.rng import Stream
 from cu_cert.secrets_store import FOLDER, Secrets, write_private
-from cu_cert.signals import Signals, measure
+from cu_cert.signals import Signals
+from cu_cert.subjects import Measured, SubjectInput, draft_plan, measure_subject, name_method
 from cu_certificates._files import make_folder, write_atomic
 from cu_certificates.check.fields import Node
 from cu_certificates.check.strict import canonical
 from cu_certificates.check.tables import read_artifact, read_slots
 from cu_certificates.keys import LocalKey
-from cu_certificates.plan import Plan, Sizes, Subject
+from cu_certificates.plan import Plan, Subject
 from cu_certificates.request import commit
 
 Say = Callable[[str], None]
 
-
-@dataclass(frozen=True, kw_only=True)
-class SubjectInput:
-    """A model to audit, as the user names it.
-
-    Args:
-        model: The model file under audit.
-        out: Folder of its certificate.
-        method: The method said to have made it; ``None`` to look into sidecar and project.
-        options: The method's options; used when ``method`` is given.
-        procedure: Whether the procedure question may be asked about it.
-        original: The model before unlearning, shown beside it in the attacks panel.
-        name: File name in the certificate; default the model's own.
-    """
-
-    model: Path
-    out: Path
-    method: str | None = None
-    options: Mapping[str, object] | None = None
-    procedure: bool = True
-    original: Path | None = None
-    name: str = ""
-
-
-@dataclass(frozen=True)
-class _Named:
-    """A subject whose method is resolved: where it came from, and its options."""
-
-    source: str
-    method: str | None
-    options: Mapping[str, object]
+DEFAULT_OUT = Path("audit-out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +76,68 @@ class Audited:
 
 
 def audit(
+    model: Path,
+    forget: Path,
+    *,
+    project: Project | None = None,
+    method: str | None = None,
+    options: Mapping[str, object] | None = None,
+    procedure: bool = True,
+    original: Path | None = None,
+    out: Path = DEFAULT_OUT,
+    budget: int | None = None,
+    key: Path | None = None,
+    sign: bool = True,
+    dry_run: bool = False,
+    allow_missing: bool = False,
+    allow_underpowered: bool = False,
+    quiet: bool = False,
+    say: Say = print,
+) -> Audited:
+    """Audit one model file against a request and write its certificate, report and evidence.
+
+    Args:
+        model: The model under audit.
+        forget: The list of ids.
+        project: Data, recipe, sizes and levels; default the ``cu-cert.toml`` of the working directory or above.
+        method: The method said to have made the model; default what sidecar or project say.
+        options: The method's options.
+        procedure: Whether the procedure question may be asked.
+        original: The model before unlearning, shown beside it in the attacks panel.
+        out: Folder of the certificate.
+        budget: Train at most this many models.
+        key: Private key that signs.
+        sign: Whether to sign; without, an unsigned draft is written.
+        dry_run: Stop after plan and forecast.
+        allow_missing: Count ids that are not in the data instead of refusing them.
+        allow_underpowered: Go on with sizes that do not reach the planned power.
+        quiet: Show no progress.
+        say: Receives the lines of plan and forecast.
+
+    Returns:
+        The certificate and how it came about.
+
+    Raises:
+        CuCertError: Something the user gave is wrong, or the run was interrupted.
+        CertificateError: A key or the plan is wrong.
+    """
+    subject = SubjectInput(model=model, out=out, method=method, options=options, procedure=procedure, original=original)
+    return audit_subjects(
+        project or load_project(find_project(Path.cwd())),
+        [subject],
+        forget,
+        budget=budget,
+        key=key,
+        sign=sign,
+        dry_run=dry_run,
+        allow_missing=allow_missing,
+        allow_underpowered=allow_underpowered,
+        quiet=quiet,
+        say=say,
+    )
+
+
+def audit_subjects(
     project: Project,
     subjects: Sequence[SubjectInput],
     forget: Path,
@@ -148,13 +180,13 @@ def audit(
     request = resolve_request(read_ids(forget), dataset, allow_missing=allow_missing)
     workshop = workshop_of(project, dataset, request)
     secrets = Secrets(project.root / FOLDER)
-    named = [_name(project, subject) for subject in subjects]
-    plan, request_key = _plan(project, subjects, named, workshop, request, secrets)
+    named = [name_method(project, subject) for subject in subjects]
+    plan, request_key = draft_plan(project, subjects, named, workshop, request, secrets)
     if budget is not None:
         plan = fit_budget(plan, budget)
     _check_sizes(plan, allow_underpowered, project)
     plan, seed = secrets.commit(plan)
-    loaded = [_load(workshop, subject) for subject in subjects]
+    loaded = [measure_subject(workshop, subject) for subject in subjects]
     pools = Pools(
         plan, Seeds(seed, plan.digest), {s.name: n.options for s, n in zip(plan.subjects, named, strict=True)}
     )
@@ -173,10 +205,11 @@ def audit(
     )
     bench = Bench(workshop)
     score = bench.fit(pools)
+    Store(workshop.store).note_seconds(workshop.recipe.digest, mean(bench.seconds(pools.pilots[0])))
     scope = _scope(project, dataset, workshop, request, request_key)
     issued = []
-    for given, subject, name, own in zip(subjects, plan.subjects, named, loaded, strict=True):
-        findings = _measure(bench, pools, score, subject, name.source, own)
+    for given, planned, name, own in zip(subjects, plan.subjects, named, loaded, strict=True):
+        findings = _measure(bench, pools, score, planned, name.source, own)
         signing = signer.key if signer else None
         issued.append(
             write_certificate(given.out, findings, plan, scope, project=project, key=signing, secrets=secrets)
@@ -198,102 +231,6 @@ def workshop_of(project: Project, dataset: Dataset, request: ResolvedRequest) ->
     )
 
 
-def _name(project: Project, subject: SubjectInput) -> _Named:
-    """Resolve the method of a subject: option, else sidecar, else project, else unknown."""
-    if not subject.procedure:
-        return _Named("unknown", None, {})
-    if subject.method is not None:
-        own = project.unlearning
-        default = own.parameters if own.method == subject.method else {}
-        return _Named("option", subject.method, subject.options if subject.options is not None else default)
-    sidecar = read_sidecar(subject.model) if subject.model.is_file() else None
-    if sidecar is not None and sidecar.method is not None:
-        return _Named("sidecar", sidecar.method, _options_of(sidecar.method, sidecar.parameters, str(project.root)))
-    if project.unlearning.method is not None:
-        return _Named("project", project.unlearning.method, project.unlearning.parameters)
-    return _Named("unknown", None, {})
-
-
-def _options_of(method: str, parameters: Mapping[str, object], root: str) -> Mapping[str, object]:
-    """Return the sidecar's parameters as options; decimals stand there as text."""
-    from dataclasses import fields
-
-    defaults = {field.name: field.default for field in fields(get(method, root=root).params_type)}
-    return {
-        key: float(value) if isinstance(value, str) and isinstance(defaults.get(key), float) else value
-        for key, value in parameters.items()
-    }
-
-
-def _subject(project: Project, given: SubjectInput, named: _Named) -> Subject:
-    guarantee, level = "none", "EMPIRICAL"
-    parameters: Mapping[str, object] = {}
-    if named.method is not None:
-        from cu_cert.methods._params import printable
-
-        method = get(named.method, root=str(project.root))
-        guarantee, level = method.guarantee, method.level
-        parameters = printable(method.params(named.options))
-    exact = guarantee == "exact"
-    return Subject(
-        name=given.name or given.model.name,
-        model=file_digest(given.model),
-        method=named.method,
-        parameters=parameters,
-        guarantee=guarantee,
-        level=level,
-        tested_eps=Fraction(0) if exact else project.audit.tested_eps,
-        tested_delta=Fraction(0) if exact else project.audit.tested_delta,
-    )
-
-
-def _plan(
-    project: Project,
-    subjects: Sequence[SubjectInput],
-    named: Sequence[_Named],
-    workshop: Workshop,
-    request: ResolvedRequest,
-    secrets: Secrets,
-) -> tuple[Plan, bytes]:
-    config = project.audit
-    found = tuple(_subject(project, given, name) for given, name in zip(subjects, named, strict=True))
-    if len({subject.name for subject in found}) != len(found):
-        raise ConfigError("audit: two subjects have one name; expected distinct names")
-    questions = tuple(
-        question
-        for question in config.questions
-        if question != "procedure" or all(subject.method is not None for subject in found)
-    )
-    if not questions:
-        raise ConfigError(
-            f"{project.where('audit', 'questions')}: only the procedure question is asked, but the method of the model "
-            'is unknown; name it with --method, or ask the "artifact" question'
-        )
-    key = secrets.request_key(request.ids)
-    public = commit(request.ids, key, allowed_missing=request.missing)
-    plan = Plan(
-        subjects=found,
-        questions=questions,
-        alpha_total=config.alpha,
-        detect_eps=config.detect_eps,
-        sizes=Sizes(
-            slots=config.slots,
-            guesses=config.guess_count,
-            control_slots=config.slots,
-            control_guesses=config.guess_count,
-            references=config.references,
-            negatives=config.controls,
-            pilots=config.pilots,
-        ),
-        request_root=public.root,
-        request_size=public.size,
-        recipe=workshop.recipe.digest,
-        data=workshop.train.digest,
-        attempt=config.attempt,
-    )
-    return plan, key
-
-
 def _check_sizes(plan: Plan, allow_underpowered: bool, project: Project) -> None:
     where = project.where("audit")
     problems = plan.problems()
@@ -305,31 +242,6 @@ def _check_sizes(plan: Plan, allow_underpowered: bool, project: Project) -> None
             f"{where}: {'; '.join(weak)}; plan more slots, or pass --allow-underpowered to go on (the verdict is then "
             "REFUTED or INCONCLUSIVE, never NOT_REFUTED)"
         )
-
-
-@dataclass(frozen=True)
-class _Loaded:
-    """What was measured on a subject: signals on request and held-out records, on retained ones, and of the original."""
-
-    signals: Signals
-    retained: Signals
-    tensors: str
-    original: Signals | None
-
-
-def _load(workshop: Workshop, subject: SubjectInput) -> _Loaded:
-    def signals_of(path: Path) -> tuple[Signals, Signals, str]:
-        model = workshop.recipe.build(workshop.train, rng=Stream.from_seed("load"))
-        state = load_state(path)
-        load_into(model, state, path)
-        model.eval()
-        found = workshop.measure(model)
-        if not found.usable:
-            raise DataError(f"{path}: the model gives NaN or infinite scores; it cannot be audited")
-        return found, measure(workshop.recipe, model, workshop.retain), state_digest(model.state_dict())
-
-    signals, retained, tensors = signals_of(subject.model)
-    return _Loaded(signals, retained, tensors, signals_of(subject.original)[0] if subject.original else None)
 
 
 def _scope(
@@ -357,7 +269,9 @@ def _source_name(source: str) -> str:
     return source if source.startswith("python:") else Path(source).name
 
 
-def _measure(bench: Bench, pools: Pools, score: CombinedScore, subject: Subject, source: str, own: _Loaded) -> Findings:
+def _measure(
+    bench: Bench, pools: Pools, score: CombinedScore, subject: Subject, source: str, own: Measured
+) -> Findings:
     """Turn finished models into evidence, claims and plots about one subject."""
     plan, workshop = pools.plan, bench.workshop
     opening = canonical({"kind": "opening", "seed": pools.seeds.seed.hex(), "nonce": pools.seeds.nonce}) + b"\n"

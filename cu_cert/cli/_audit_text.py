@@ -1,0 +1,64 @@
+"""What ``cu-cert audit`` prints when it is done."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from cu_cert.protocol import Audited
+
+
+def audited_json(done: Audited) -> dict[str, Any]:
+    """Return the outcome for a program."""
+    found: dict[str, Any] = {
+        "schema": "cu-cert-audit/1",
+        "plan": done.plan.digest,
+        "models": done.forecast.models,
+        "trained": done.trained,
+    }
+    for issued in done.issued:
+        found |= {
+            "certificate": str(issued.certificate),
+            "report": str(issued.report),
+            "signed": done.key is not None,
+            "verdict": issued.result.stated,
+            "derived": issued.result.derived,
+            "reasons": list(issued.result.reasons),
+        }
+        if done.key is not None:
+            found |= {"keyid": done.key.key.keyid, "publicKey": str(done.key.public_path)}
+    return found
+
+
+def audited_lines(done: Audited) -> list[str]:
+    """Return the outcome for a person; the verdict is the last line."""
+    if not done.issued:
+        return ["dry run: nothing was trained and nothing was written"]
+    issued = done.issued[0]
+    lines = [
+        f"certificate  {issued.certificate}",
+        f"report       {issued.report}",
+        f"evidence     {issued.folder / 'evidence'} (to hand to an auditor)",
+        f"private      {issued.folder / 'private'} (never hand on)",
+    ]
+    if done.key is None:
+        return [*lines, "UNSIGNED DRAFT: it states no verdict; the checker derives " + issued.result.derived]
+    made = "made now" if done.key.created else "existing"
+    lines += [
+        f"signed by    {done.key.key.keyid} ({made} key {done.key.path}; independence: internal)",
+        f"verify with  cu-cert verify {issued.report} --trust TRUST.toml, where the reader's TRUST.toml names this key",
+    ]
+    lines += [f"reason       {reason}" for reason in issued.result.reasons]
+    return [*lines, f"verdict      {issued.result.stated}"]
+
+
+def gate_after(done: Audited, policy: Path, model: Path, trust: Path | None, *, quiet: bool) -> int:
+    """Judge the new certificate by the project's policy; returns the gate's exit code."""
+    from cu_certificates.gate import run_gate
+    from cu_certificates.policy import load_policy
+
+    issued = done.issued[0]
+    report = run_gate(issued.certificate, policy=load_policy(policy), trust=trust, model=model, now=datetime.now(UTC))
+    typer.echo(report.to_text(), nl=False, err=quiet)
+    return report.exit_code

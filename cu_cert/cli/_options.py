@@ -1,0 +1,37 @@
+"""What several verbs parse or print alike."""
+
+import json
+from typing import Any
+
+import typer
+
+
+def echo_json(document: dict[str, Any]) -> None:
+    """Print one JSON object."""
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def settings(pairs: list[str] | None) -> dict[str, object] | None:
+    """Read ``key=value`` pairs; values are TOML, a bare word is text.
+
+    Raises:
+        ConfigError: A pair has no ``=``, or a key stands twice.
+    """
+    import tomllib
+
+    from cu_cert.errors import ConfigError
+
+    if not pairs:
+        return None
+    found: dict[str, object] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set {pair!r}: expected key=value, for example --set epochs=3")
+        if key in found:
+            raise ConfigError(f"--set {key}: given twice; expected once")
+        try:
+            found[key.strip()] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            found[key.strip()] = text
+    return found

@@ -1,0 +1,80 @@
+"""``cu-cert audit``: plan, train, measure, claim, sign, report."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cu_cert.cli._options import echo_json, settings
+
+
+def command(
+    model: Annotated[Path, typer.Argument(help="The model under audit.")],
+    forget: Annotated[Path, typer.Option(help="The ids that must go: one a line, or CSV with an id column.")],
+    method: Annotated[
+        str | None, typer.Option(help="The method that made the model; default what its sidecar or [unlearning] says.")
+    ] = None,
+    options: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A parameter of --method; repeatable.")
+    ] = None,
+    procedure: Annotated[
+        str, typer.Option(metavar="auto|none", help="none: ask only whether this very file is typical.")
+    ] = "auto",
+    original: Annotated[
+        Path | None, typer.Option(help="The model before unlearning, to show beside it in the attacks panel.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for certificate, report and evidence.")] = Path("audit-out"),
+    budget: Annotated[int | None, typer.Option(min=1, help="Train at most this many models.")] = None,
+    key: Annotated[Path | None, typer.Option(help="Private key that signs; default that of [signing].")] = None,
+    no_sign: Annotated[bool, typer.Option("--no-sign", help="Write an unsigned draft.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print plan and forecast, train nothing.")] = False,
+    gate: Annotated[bool, typer.Option("--gate", help="End with the gate's decision and exit code.")] = False,
+    trust: Annotated[Path | None, typer.Option(help="With --gate: the keys you trust.")] = None,
+    allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Go on when ids are not in the data.")] = False,
+    allow_underpowered: Annotated[
+        bool, typer.Option("--allow-underpowered", help="Go on with sizes that do not reach the planned power.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure whether a deletion took, and write a signed certificate; exits 0 whatever the verdict."""
+    from cu_cert.errors import ConfigError
+    from cu_cert.project import find_project, load_project
+    from cu_cert.protocol import audit
+
+    if procedure not in ("auto", "none"):
+        raise ConfigError(f"--procedure {procedure}: expected none, or leave it out")
+    if procedure == "none" and (method or options):
+        raise ConfigError("--procedure none: does not go with --method or --set; leave one of them out")
+    if options and method is None:
+        raise ConfigError("--set: belongs to --method; name the method too")
+    if gate and (no_sign or dry_run):
+        raise ConfigError("--gate: needs a signed certificate; leave out --no-sign and --dry-run")
+    project = load_project(find_project(Path.cwd()))
+    say = (lambda line: None) if as_json else typer.echo
+    done = audit(
+        model,
+        forget,
+        project=project,
+        method=method,
+        options=settings(options),
+        procedure=procedure == "auto",
+        original=original,
+        out=out,
+        budget=budget,
+        key=key,
+        sign=not no_sign,
+        dry_run=dry_run,
+        allow_missing=allow_missing,
+        allow_underpowered=allow_underpowered,
+        quiet=as_json,
+        say=say,
+    )
+    from cu_cert.cli._audit_text import audited_json, audited_lines, gate_after
+
+    if as_json:
+        echo_json(audited_json(done))
+    else:
+        for line in audited_lines(done):
+            typer.echo(line)
+    if gate:
+        raise typer.Exit(gate_after(done, project.path, model, trust, quiet=as_json))

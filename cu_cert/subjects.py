@@ -1,0 +1,191 @@
+"""Subjects: from what the user names to what the plan holds and the audit measures."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from fractions import Fraction
+from pathlib import Path
+
+from cu_cert.errors import ConfigError, DataError
+from cu_cert.fleet.worker import Workshop
+from cu_cert.forget import ResolvedRequest
+from cu_cert.methods import get
+from cu_cert.methods._params import printable
+from cu_cert.model_file import file_digest, load_into, load_state, read_sidecar, state_digest
+from cu_cert.project import Project
+from cu_cert.rng import Stream
+from cu_cert.secrets_store import Secrets
+from cu_cert.signals import Signals, measure
+from cu_certificates.plan import Plan, Sizes, Subject
+from cu_certificates.request import commit
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubjectInput:
+    """A model to audit, as the user names it.
+
+    Args:
+        model: The model file under audit.
+        out: Folder of its certificate.
+        method: The method said to have made it; ``None`` to look into sidecar and project.
+        options: The method's options; used when ``method`` is given.
+        procedure: Whether the procedure question may be asked about it.
+        original: The model before unlearning, shown beside it in the attacks panel.
+        name: File name in the certificate; default the model's own.
+    """
+
+    model: Path
+    out: Path
+    method: str | None = None
+    options: Mapping[str, object] | None = None
+    procedure: bool = True
+    original: Path | None = None
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Named:
+    """A subject whose method is resolved: where it came from, and its options."""
+
+    source: str
+    method: str | None
+    options: Mapping[str, object]
+
+
+def name_method(project: Project, subject: SubjectInput) -> Named:
+    """Resolve the method of a subject: option, else sidecar, else project, else unknown."""
+    if not subject.procedure:
+        return Named("unknown", None, {})
+    if subject.method is not None:
+        own = project.unlearning
+        default = own.parameters if own.method == subject.method else {}
+        return Named("option", subject.method, subject.options if subject.options is not None else default)
+    sidecar = read_sidecar(subject.model) if subject.model.is_file() else None
+    if sidecar is not None and sidecar.method is not None:
+        return Named("sidecar", sidecar.method, _options_of(sidecar.method, sidecar.parameters, str(project.root)))
+    if project.unlearning.method is not None:
+        return Named("project", project.unlearning.method, project.unlearning.parameters)
+    return Named("unknown", None, {})
+
+
+def _options_of(method: str, parameters: Mapping[str, object], root: str) -> Mapping[str, object]:
+    """Return the sidecar's parameters as options; decimals stand there as text."""
+    defaults = {field.name: field.default for field in fields(get(method, root=root).params_type)}
+    return {
+        key: float(value) if isinstance(value, str) and isinstance(defaults.get(key), float) else value
+        for key, value in parameters.items()
+    }
+
+
+def _subject(project: Project, given: SubjectInput, named: Named) -> Subject:
+    guarantee, level = "none", "EMPIRICAL"
+    parameters: Mapping[str, object] = {}
+    if named.method is not None:
+        method = get(named.method, root=str(project.root))
+        guarantee, level = method.guarantee, method.level
+        parameters = printable(method.params(named.options))
+    exact = guarantee == "exact"
+    return Subject(
+        name=given.name or given.model.name,
+        model=file_digest(given.model),
+        method=named.method,
+        parameters=parameters,
+        guarantee=guarantee,
+        level=level,
+        tested_eps=Fraction(0) if exact else project.audit.tested_eps,
+        tested_delta=Fraction(0) if exact else project.audit.tested_delta,
+    )
+
+
+def draft_plan(
+    project: Project,
+    subjects: Sequence[SubjectInput],
+    named: Sequence[Named],
+    workshop: Workshop,
+    request: ResolvedRequest,
+    secrets: Secrets,
+) -> tuple[Plan, bytes]:
+    """Draft the plan, all but its seed commitment.
+
+    A method that is unknown for one subject leaves the artifact question alone.
+
+    Returns:
+        The plan, and the key K of the request's commitments.
+
+    Raises:
+        ConfigError: Two subjects have one name, or no question is left.
+    """
+    config = project.audit
+    found = tuple(_subject(project, given, name) for given, name in zip(subjects, named, strict=True))
+    if len({subject.name for subject in found}) != len(found):
+        raise ConfigError("audit: two subjects have one name; expected distinct names")
+    questions = tuple(
+        question
+        for question in config.questions
+        if question != "procedure" or all(subject.method is not None for subject in found)
+    )
+    if not questions:
+        raise ConfigError(
+            f"{project.where('audit', 'questions')}: only the procedure question is asked, but the method of the model "
+            'is unknown; name it with --method, or ask the "artifact" question'
+        )
+    key = secrets.request_key(request.ids)
+    public = commit(request.ids, key, allowed_missing=request.missing)
+    plan = Plan(
+        subjects=found,
+        questions=questions,
+        alpha_total=config.alpha,
+        detect_eps=config.detect_eps,
+        sizes=Sizes(
+            slots=config.slots,
+            guesses=config.guess_count,
+            control_slots=config.slots,
+            control_guesses=config.guess_count,
+            references=config.references,
+            negatives=config.controls,
+            pilots=config.pilots,
+        ),
+        request_root=public.root,
+        request_size=public.size,
+        recipe=workshop.recipe.digest,
+        data=workshop.train.digest,
+        attempt=config.attempt,
+    )
+    return plan, key
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured on a subject before any fleet exists.
+
+    Args:
+        signals: On the request's and the held-out records, in this order.
+        retained: On the records that stay.
+        tensors: Digest of its tensors.
+        original: The original's signals on request and held-out records, when it was given.
+    """
+
+    signals: Signals
+    retained: Signals
+    tensors: str
+    original: Signals | None
+
+
+def measure_subject(workshop: Workshop, subject: SubjectInput) -> Measured:
+    """Load a subject into the recipe's model and measure it.
+
+    Raises:
+        DataError: The file is no model of this recipe, or its scores are not finite.
+    """
+
+    def signals_of(path: Path) -> tuple[Signals, Signals, str]:
+        model = workshop.recipe.build(workshop.train, rng=Stream.from_seed("load"))
+        state = load_state(path)
+        load_into(model, state, path)
+        model.eval()
+        found = workshop.measure(model)
+        if not found.usable:
+            raise DataError(f"{path}: the model gives NaN or infinite scores; it cannot be audited")
+        return found, measure(workshop.recipe, model, workshop.retain), state_digest(model.state_dict())
+
+    signals, retained, tensors = signals_of(subject.model)
+    return Measured(signals, retained, tensors, signals_of(subject.original)[0] if subject.original else None)
