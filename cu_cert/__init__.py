@@ -1,3 +1,62 @@
-"""cu-cert: run machine-unlearning methods, audit them, issue certificates a stranger can re-check."""
+"""cu-cert: run machine-unlearning methods, audit them, issue certificates a stranger can re-check.
+
+The front door: one function a verb, imported when it is first used, so that reading a certificate never loads torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from cu_cert.main_job import demo
+    from cu_cert.project import init_project as init
+    from cu_cert.project import load_project
+    from cu_cert.protocol import audit
+    from cu_cert.training import train_model as train
+    from cu_cert.unlearning import unlearn_model as unlearn
+    from cu_certificates.check.main import check_file as check
+    from cu_certificates.gate import run_gate as gate
+    from cu_certificates.keys import generate_key
+    from cu_certificates.report import report_bytes as report
+    from cu_certificates.verify import verify
 
 __version__ = "0.1.0"
+
+_DOOR: Final = {
+    "audit": ("cu_cert.protocol", "audit"),
+    "check": ("cu_certificates.check.main", "check_file"),
+    "demo": ("cu_cert.main_job", "demo"),
+    "gate": ("cu_certificates.gate", "run_gate"),
+    "generate_key": ("cu_certificates.keys", "generate_key"),
+    "init": ("cu_cert.project", "init_project"),
+    "load_project": ("cu_cert.project", "load_project"),
+    "report": ("cu_certificates.report", "report_bytes"),
+    "train": ("cu_cert.training", "train_model"),
+    "unlearn": ("cu_cert.unlearning", "unlearn_model"),
+    "verify": ("cu_certificates.verify", "verify"),
+}
+
+__all__ = [
+    "__version__",
+    "audit",
+    "check",
+    "demo",
+    "gate",
+    "generate_key",
+    "init",
+    "load_project",
+    "report",
+    "train",
+    "unlearn",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _DOOR:
+        raise AttributeError(f"module 'cu_cert' has no attribute {name!r}")
+    module, attribute = _DOOR[name]
+    return getattr(import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

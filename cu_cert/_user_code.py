@@ -9,6 +9,7 @@ import ast
 import hashlib
 import importlib
 import importlib.util
+import os
 import re
 import sys
 import traceback
@@ -25,9 +26,11 @@ _SPELLING = re.compile(r"python:([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)(?::([A-Za-z_]\
 _OURS: Final = ("cu_cert", "cu_attacks", "cu_certificates", "cu_templates")
 """Not hashed even where the project is a clone of cu-cert: the certificate names our version on its own."""
 
-_loaded: dict[str, tuple[Path, str]] = {}
-"""User modules that this process imported: name -> (file, SHA-256). They are dropped before another project, or a
-changed file, is imported, because ``sys.modules`` would hand out the old one under the same name."""
+# sys.modules would hand out a module of another project, or the old state of a changed file, under the same name.
+# So user modules are known by name and file, and dropped before that happens; nobody else's module ever is.
+_names: set[str] = set()
+_files: set[str] = set()
+_hashes: dict[Path, str] = {}
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,10 @@ def load_object(spelling: str, place: str, *, root: Path | None) -> UserObject:
         folder = file.parents[name.count(".") + (file.name == "__init__.py")]
         sources = {name: file} | _sources(name, folder, only=name.partition(".")[0])
     digests = {member: _sha256(path) for member, path in sources.items()}
-    _loaded.update({member: (path, digests[member]) for member, path in sources.items()})
+    if own is not None:
+        _names.update(sources)
+        _files.update(str(path) for path in sources.values())
+        _hashes.update({path: digests[member] for member, path in sources.items()})
     target: object = module
     for attribute in attributes.split(".") if attributes else []:
         if not hasattr(target, attribute):
@@ -106,11 +112,10 @@ def importable(root: Path | None) -> Iterator[None]:
     if root is None:
         yield
         return
-    entry = str(root.resolve())
-    for name, (file, _) in list(_loaded.items()):
-        if not file.is_relative_to(entry):
-            sys.modules.pop(name, None)
-            del _loaded[name]
+    folder = root.resolve()
+    entry = str(folder)
+    for name in _names:
+        _drop(name, unless=str(dict(_find(name, folder)).get(name)))
     bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # leave no __pycache__ in the user's folder
     sys.path.insert(0, entry)
     try:
@@ -139,22 +144,31 @@ def told(doing: str) -> Iterator[None]:
 def _line_of(error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         return ""  # its text names file and line already
-    theirs = {str(file) for file, _ in _loaded.values()}
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         # While a module is being imported it is not listed yet, but its folder comes first on the search path.
-        below = frame.filename.startswith(f"{sys.path[0]}/") and "site-packages" not in frame.filename
-        if below or frame.filename in theirs:
+        below = (
+            bool(sys.path[0])
+            and frame.filename.startswith(sys.path[0] + os.sep)
+            and "site-packages" not in frame.filename
+        )
+        if below or frame.filename in _files:
             return f" ({frame.filename}:{frame.lineno})"
     return ""
 
 
 def _drop_changed() -> None:
     """Forget imported user modules when one of their files has changed since, so that digest and code agree."""
-    if all(file.is_file() and _sha256(file) == digest for file, digest in _loaded.values()):
+    if all(file.is_file() and _sha256(file) == digest for file, digest in _hashes.items()):
         return
-    for name in _loaded:
-        sys.modules.pop(name, None)
-    _loaded.clear()
+    for name in _names:
+        _drop(name)
+    _hashes.clear()
+
+
+def _drop(name: str, unless: str = "") -> None:
+    file = getattr(sys.modules.get(name), "__file__", None)
+    if file in _files and file != unless:
+        del sys.modules[name]
 
 
 def _sources(name: str, folder: Path, *, only: str | None) -> dict[str, Path]:

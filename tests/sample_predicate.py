@@ -6,6 +6,7 @@ Bounds and sizes come from the checker's own arithmetic, so that no sample state
 import copy
 import hashlib
 from fractions import Fraction
+from math import isqrt
 from typing import Any, Literal
 
 from cu_certificates.check.fields import printed
@@ -35,8 +36,8 @@ def sample(kind: Kind) -> dict[str, Any]:
                 "value": "REFUTED",
                 "basis": ["c-eps-procedure", "c-eps-artifact"],
                 "reasons": [
-                    f"procedure: eps >= {_claim(found, 'c-eps-procedure')['bound']} exceeds the guarantee under test, eps* = 0.5000",
-                    f"artifact: eps >= {_claim(found, 'c-eps-artifact')['bound']} exceeds the guarantee under test, eps* = 0.5000",
+                    f"{question}: eps >= {_bound(found, question)} exceeds the guarantee under test, eps* = 0.5000"
+                    for question in ("procedure", "artifact")
                 ],
             }
         case "not refuted":
@@ -52,8 +53,8 @@ def sample(kind: Kind) -> dict[str, Any]:
                 "value": "NOT_REFUTED",
                 "basis": ["c-eps-procedure", "c-eps-artifact"],
                 "reasons": [
-                    f"{question}: eps >= 0.0000 does not exceed eps* = 0.5000; both controls behaved and the planned power "
-                    "is reached"
+                    f"{question}: eps >= {_bound(found, question)} does not exceed eps* = 0.5000; both controls "
+                    "behaved and the planned power is reached"
                     for question in ("procedure", "artifact")
                 ],
             }
@@ -85,8 +86,8 @@ def digest(said: str) -> dict[str, str]:
     return {"sha256": hashlib.sha256(said.encode()).hexdigest()}
 
 
-def _claim(found: dict[str, Any], name: str) -> dict[str, Any]:
-    return next(claim for claim in found["claims"] if claim["id"] == name)
+def _bound(found: dict[str, Any], question: str) -> str:
+    return next(claim["bound"] for claim in found["claims"] if claim["id"] == f"c-eps-{question}")
 
 
 def _base(method: str | None, questions: tuple[str, ...]) -> dict[str, Any]:
@@ -182,57 +183,79 @@ def _procedure(method: str, right: int, control: int) -> list[dict[str, Any]]:
 
     critical = critical_guesses(SLOTS, GUESSES, alpha, TESTED, NONE)
     assert critical is not None, f"{method}: the sample is too small to refute anything"
-    common = {"question": "procedure", "evidence": "slots"}
+    judged = {"question": "procedure", "evidence": "slots", "guesses": GUESSES}
+    main = {"alpha": "1/40", "delta": "0", "direction": "both", "slots": SLOTS, "planned": True}
+    positive = {"sign": "positive", "alpha": "1/40", "outcome": "detected"}
+    negative = {"sign": "negative", "tail": "1/100", "outcome": "sound"}
+    sizes = {"question": "procedure", "alpha": "1/40", "guesses": GUESSES, "testedEps": "1/2", "detectEps": "2"}
+    power = {"critical": critical, "accuracy": printed(smallest_accuracy(GUESSES, critical)), "maxEps": bound(GUESSES)}
     return [
-        {"id": "c-eps-procedure", "type": "eps-coinflip", **common, "alpha": "1/40", "delta": "0", "direction": "both",
-         "slots": SLOTS, "guesses": GUESSES, "right": right, "bound": bound(right), "planned": True},
-        {"id": "c-pos-procedure", "type": "control", "sign": "positive", **common, "alpha": "1/40", "guesses": GUESSES,
-         "right": GUESSES, "bound": bound(GUESSES), "outcome": "detected"},
-        {"id": "c-neg-procedure", "type": "control", "sign": "negative", **common, "guesses": GUESSES, "right": control,
-         "tail": "1/100", "outcome": "sound"},
-        {"id": "c-power-procedure", "type": "power", "question": "procedure", "alpha": "1/40", "guesses": GUESSES,
-         "testedEps": "1/2", "detectEps": "2", "critical": critical,
-         "accuracy": printed(smallest_accuracy(GUESSES, critical)), "maxEps": bound(GUESSES),
-         "reached": power_at(GUESSES, critical, eps=DETECT)},
-    ]  # fmt: skip
+        {"id": "c-eps-procedure", "type": "eps-coinflip", **judged, **main, "right": right, "bound": bound(right)},
+        {"id": "c-pos-procedure", "type": "control", **judged, **positive, "right": GUESSES, "bound": bound(GUESSES)},
+        {"id": "c-neg-procedure", "type": "control", **judged, **negative, "right": control},
+        {
+            "id": "c-power-procedure",
+            "type": "power",
+            **sizes,
+            **power,
+            "reached": power_at(GUESSES, critical, eps=DETECT),
+        },
+    ]
 
 
 def _artifact(references: int, above: int, alpha: Fraction) -> list[dict[str, Any]]:
     p, best = Fraction(above + 1, references + 1), Fraction(1, references + 1)
+    most = group_bound(best, alpha, NONE)
     least = smallest_references(alpha, TESTED, NONE)
     assert least is not None, "some size must do"
+    judged = {"question": "artifact", "evidence": "artifact"}
+    bound = {"question": "artifact", "alpha": str(alpha), "delta": "0", "bound": printed(group_bound(p, alpha, NONE))}
+    positive = {"sign": "positive", "alpha": str(alpha), "p": str(best), "bound": printed(most)}
+    negative = {"sign": "negative", "alpha": str(alpha), "runs": 8, "alarms": 0, "tail": "1/100"}
+    sizes = {"question": "artifact", "alpha": str(alpha), "references": references, "testedEps": "1/2"}
+    power = {"smallest": least, "maxEps": printed(most), "reached": references >= least}
+    detected = "detected" if most > TESTED else "missed"
     return [
-        {"id": "c-p-artifact", "type": "conformal-p", "question": "artifact", "evidence": "artifact",
-         "references": references, "atLeast": above, "p": str(p)},
-        {"id": "c-eps-artifact", "type": "eps-group", "question": "artifact", "from": "c-p-artifact", "alpha": str(alpha),
-         "delta": "0", "bound": printed(group_bound(p, alpha, NONE)), "planned": True},
-        {"id": "c-pos-artifact", "type": "control", "question": "artifact", "sign": "positive", "evidence": "artifact",
-         "alpha": str(alpha), "p": str(best), "bound": printed(group_bound(best, alpha, NONE)),
-         "outcome": "detected" if group_bound(best, alpha, NONE) > TESTED else "missed"},
-        {"id": "c-neg-artifact", "type": "control", "question": "artifact", "sign": "negative", "evidence": "artifact",
-         "alpha": str(alpha), "runs": 8, "alarms": 0, "tail": "1/100", "outcome": "sound"},
-        {"id": "c-power-artifact", "type": "power", "question": "artifact", "alpha": str(alpha), "references": references,
-         "testedEps": "1/2", "smallest": least, "maxEps": printed(group_bound(best, alpha, NONE)),
-         "reached": references >= least},
-    ]  # fmt: skip
+        {
+            "id": "c-p-artifact",
+            "type": "conformal-p",
+            **judged,
+            "references": references,
+            "atLeast": above,
+            "p": str(p),
+        },
+        {"id": "c-eps-artifact", "type": "eps-group", "from": "c-p-artifact", **bound, "planned": True},
+        {"id": "c-pos-artifact", "type": "control", **judged, **positive, "outcome": detected},
+        {"id": "c-neg-artifact", "type": "control", **judged, **negative, "outcome": "sound"},
+        {"id": "c-power-artifact", "type": "power", **sizes, **power},
+    ]
 
 
 def _rest() -> list[dict[str, Any]]:
-    alpha = Fraction(1, 20)
-    bound = printed(cp_lower(360, 352, alpha))
+    right, total, alpha = 352, 360, Fraction(1, 20)
+    bound = printed(cp_lower(total, right, alpha))
+    counted = {"group": "held-out", "threshold": 1, "evidence": "utility", "k": right, "n": total}
+    lower = {"from": "c-count-heldout", "side": "lower", "alpha": "1/20", "bound": bound}
+    accuracy = {"set": "held-out", "from": "c-cp-heldout", "accuracyAtLeast": bound}
     return [
-        {"id": "c-count-heldout", "type": "count", "group": "held-out", "threshold": 1, "evidence": "utility",
-         "k": 352, "n": 360},
-        {"id": "c-cp-heldout", "type": "cp", "from": "c-count-heldout", "side": "lower", "alpha": "1/20", "bound": bound},
-        {"id": "c-utility-heldout", "type": "utility", "set": "held-out", "from": "c-cp-heldout",
-         "accuracyAtLeast": bound},
-        {"id": "m-auc-lira", "type": "metric", "name": "AUC, LiRA offline", "value": "0.5312",
-         "interval": ["0.4500", "0.6100"], "note": "descriptive; cannot support a verdict"},
-        {"id": "m-auc-loss", "type": "metric", "name": "AUC, loss threshold", "value": "0.5107",
-         "interval": ["0.4310", "0.5890"], "note": "descriptive; cannot support a verdict"},
-        {"id": "m-seconds", "type": "metric", "name": "Seconds to unlearn, against retraining", "value": "1.9 against 6.4",
-         "note": "descriptive; one machine, one run"},
-    ]  # fmt: skip
+        {"id": "c-count-heldout", "type": "count", **counted},
+        {"id": "c-cp-heldout", "type": "cp", **lower},
+        {"id": "c-utility-heldout", "type": "utility", **accuracy},
+        _metric("m-auc-lira", "AUC, LiRA offline", "0.5312", ["0.4500", "0.6100"]),
+        _metric("m-auc-loss", "AUC, loss threshold", "0.5107", ["0.4310", "0.5890"]),
+        _metric("m-cost", "cost against retraining", "0.2969", None),
+    ]
+
+
+def _metric(name: str, said: str, value: str, interval: list[str] | None) -> dict[str, Any]:
+    found = {
+        "id": name,
+        "type": "metric",
+        "name": said,
+        "value": value,
+        "note": "descriptive; cannot support a verdict",
+    }
+    return found if interval is None else found | {"interval": interval}
 
 
 def _plots(method: str, unlearned: tuple[int, ...], at: str) -> dict[str, Any]:
@@ -243,11 +266,17 @@ def _plots(method: str, unlearned: tuple[int, ...], at: str) -> dict[str, Any]:
             "unit": "audit score",
             "binEdges": [f"{index - 2}.00" for index in range(13)],
             "series": [
-                {"label": "retrained without the request", "role": "retrained",
-                 "counts": [2, 4, 9, 10, 5, 2, 0, 0, 0, 0, 0, 0]},
+                {
+                    "label": "retrained without the request",
+                    "role": "retrained",
+                    "counts": [2, 4, 9, 10, 5, 2, 0, 0, 0, 0, 0, 0],
+                },
                 {"label": method, "role": "unlearned", "counts": list(unlearned)},
-                {"label": "original (positive control)", "role": "original",
-                 "counts": [0, 0, 0, 0, 0, 0, 0, 1, 5, 12, 11, 3]},
+                {
+                    "label": "original (positive control)",
+                    "role": "original",
+                    "counts": [0, 0, 0, 0, 0, 0, 0, 1, 5, 12, 11, 3],
+                },
             ],
         },
         "artifact": _artifact_plot(at, 1),
@@ -255,13 +284,17 @@ def _plots(method: str, unlearned: tuple[int, ...], at: str) -> dict[str, Any]:
             "kind": "roc",
             "title": "Attack panel: finding single records",
             "series": [
-                {"label": "LiRA (offline)", "points": [[x, min(1000, int((x * 1000) ** 0.5 * 0.35 + x * 0.65) + 4)]
-                                                       for x in range(0, 1001, 10)]},
-                {"label": "loss threshold", "points": [[x, min(1000, x + (x * (1000 - x)) // 9000)]
-                                                       for x in range(0, 1001, 20)]},
+                {
+                    "label": "LiRA (offline)",
+                    "points": [[x, min(1000, (isqrt(x * 1000) * 7 + x * 13) // 20)] for x in range(0, 1001, 10)],
+                },
+                {
+                    "label": "loss threshold",
+                    "points": [[x, min(1000, x + (x * (1000 - x)) // 9000)] for x in range(0, 1001, 20)],
+                },
             ],
         },
-    }  # fmt: skip
+    }
 
 
 def _artifact_plot(at: str, thinned: int) -> dict[str, Any]:

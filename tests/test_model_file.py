@@ -120,7 +120,7 @@ def test_files_with_code_are_refused_without_running_it(tmp_path: Path) -> None:
     reasons = {"code.pt": r"\w+\.raise_ran", "pickle.pt": "Unsupported", "module.pt": r"torch\.nn\.\S+Sequential"}
     for name, reason in reasons.items():
         with pytest.raises(
-            DataError, match=rf"{name}: holds Python objects beside tensors \\({reason}.*{SAVE}"
+            DataError, match=rf"{name}: holds Python objects beside tensors \({reason}.*{SAVE}"
         ) as caught:
             load_state(tmp_path / name)
         assert "weights_only=False" not in str(caught.value)

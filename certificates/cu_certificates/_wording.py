@@ -130,18 +130,21 @@ DRAFT: Final = VerdictText(
 
 ALLOWED: Final = "The guarantee under test, eps = {tested}, lets a guesser be right at most {share} of the time."
 ALLOWED_ALL: Final = "The guarantee under test, eps = {tested}, leaves a guesser almost free."
-GUESSES: Final = "Someone who guesses whether a model was retrained, and may choose when to guess, could be right in at least {shares}."
+GUESSES: Final = (
+    "Someone who guesses whether a model was retrained, and may choose when to guess, could be right in at least "
+    "{shares}."
+)
 GUESSES_NONE: Final = "No way was shown to guess better than by tossing a coin whether a model was retrained."
 
 SURE: Final = (
-    "If the guarantee under test were kept, an audit planned like this one would refute it in at most {alpha} of all runs, "
-    "given the assumptions below. {controls}"
+    "If the guarantee under test were kept, an audit planned like this one would refute it in at most {alpha} of all "
+    "runs, given the assumptions below. {controls}"
 )
 SURE_DRAFT: Final = "Not at all: there is no signature."
 
 INDEPENDENCE: Final = {
-    "internal": "Internal. The key that signed this audit belongs to whoever ran the audit; no outside party took part. "
-    "A signature shows that nothing was changed afterwards, not that the audit was run fairly.",
+    "internal": "Internal. The key that signed this audit belongs to whoever ran it; no outside party took part. A "
+    "signature shows that nothing was changed afterwards, not that the audit was run fairly.",
     "external": "External. The auditor declares to be independent of the owner of the model. This file cannot show "
     "whether that is so.",
 }
@@ -150,8 +153,8 @@ INDEPENDENCE_OTHER: Final = "The certificate does not say whether the auditor is
 LEAKAGE: Final = (
     "Whoever has both the model before and the model after the request can compare them and learn about the records in "
     "between. This holds even after exact retraining, because the two models differ by just those records. The "
-    "tests on this page do not measure it: they compare the outcome with retraining, not with the model before. Keep the "
-    "earlier model closed, or delete it, and answer several requests together."
+    "tests on this page do not measure it: they compare the outcome with retraining, not with the model before. Keep "
+    "the earlier model closed, or delete it, and answer several requests together."
 )
 
 QUESTIONS: Final = {
@@ -211,9 +214,9 @@ ASSUMPTIONS: Final = {
     "they stand for: apart from the request, nothing tells them apart.",
     "A2": "The scores in the evidence were computed from the models that the evidence names, and those of the audited "
     "file from the audited bytes.",
-    "A3": "Training and retraining used exactly the recorded data and program, with the seeds that the plan commits to.",
-    "A4": "The commitment to the request was computed from the real record identifiers and is complete for each person, "
-    "near-duplicates included.",
+    "A3": "Training and retraining used exactly the recorded data, program, and seeds that the plan commits to.",
+    "A4": "The commitment to the request was computed from the real record identifiers and is complete for each "
+    "person, near-duplicates included.",
     "A5": "No copy or derivative of the model outside the stated scope is in use.",
     "A6": "SHA-256 is collision resistant, and the signature scheme cannot be forged.",
     "A7": "The decimal arithmetic of CPython rounds as it documents.",
@@ -260,8 +263,8 @@ GLOSSARY: Final = (
     ("Digest", "A SHA-256 fingerprint of a file. One changed bit gives another digest."),
     (
         "eps",
-        "How well the outcome and retraining can be told apart. At 0 not at all; at 0.5 a guesser is right at most 62.3 % "
-        "of the time; at 2 at most 88.1 %.",
+        "How well the outcome and retraining can be told apart. At 0 not at all; at 0.5 a guesser is right at most "
+        "62.3 % of the time; at 2 at most 88.1 %.",
     ),
     ("LiRA", "A membership test that compares a record's loss with that of models trained with and without it."),
     ("Lower bound", "A value that the true one exceeds, at the stated level. Printed rounded down."),

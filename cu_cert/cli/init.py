@@ -1,10 +1,11 @@
 """``cu-cert init``: write a commented ``cu-cert.toml`` and say what was guessed."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from cu_cert.cli._options import echo_json
 
 
 def command(
@@ -20,7 +21,7 @@ def command(
 
     found = init_project(Path.cwd(), data=data, force=force)
     if as_json:
-        typer.echo(json.dumps({"file": FILE_NAME, "guessed": list(found.reasons)}, indent=2, ensure_ascii=False))
+        echo_json({"file": FILE_NAME, "guessed": list(found.reasons)})
         return
     typer.echo(f"Wrote {FILE_NAME}. Please check these guesses:")
     for reason in found.reasons:

@@ -17,6 +17,8 @@ from cu_cert.errors import DataError
 if TYPE_CHECKING:
     from cu_cert.records import Records
 
+__all__ = ["DataConfig", "Dataset", "load_records"]
+
 
 @dataclass(frozen=True, eq=False)
 class Dataset:

@@ -4,13 +4,14 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 
 from cu_cert.errors import EnvironmentProblem, Interrupted
 from cu_cert.fleet import worker
+from cu_cert.fleet.environment import single_threaded
 from cu_cert.fleet.plan import FleetPlan, Member
 from cu_cert.fleet.worker import Workshop
 
@@ -86,33 +87,42 @@ def train_fleet(
     todo = {key: member for key, member in keys.items() if not workshop.finished(member)}
     if not todo:
         return 0
-    count = min(workers or cores(), len(todo))
     progress = Progress(len(todo), what, quiet=quiet)
-    pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), worker.start, (workshop, os.getpid()))
     done = 0
+    count = min(workers or cores(), len(todo))
+    pool = (
+        None
+        if count == 1
+        else ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), worker.start, (workshop, os.getpid()))
+    )
     try:
-        for _ in _in_order(pool, todo, workshop, count):
+        for _ in _alone(todo, workshop) if pool is None else _spread(pool, todo, workshop, count):
             done += 1
             progress.show(done)
     except KeyboardInterrupt:
-        _stop(pool)
         raise Interrupted(
             f"stopped: {done} of {len(todo)} models were finished and are kept; run the same command to go on"
         ) from None
     except BrokenProcessPool:
-        _stop(pool)
         raise EnvironmentProblem(
-            f"a worker process died ({done} of {len(todo)} models are finished and kept); memory may have run "
-            "out: lower [audit] workers and run the same command to go on"
+            f"a worker process died ({done} of {len(todo)} models are finished and kept); memory may have run out: "
+            "lower [audit] workers and run the same command to go on"
         ) from None
-    except BaseException:
-        _stop(pool)
-        raise
-    pool.shutdown()
+    finally:
+        if pool is not None:
+            _stop(pool, graceful=done == len(todo))
     return len(todo)
 
 
-def _in_order(pool: ProcessPoolExecutor, todo: dict[str, Member], workshop: Workshop, count: int):  # type: ignore[no-untyped-def]
+def _alone(todo: dict[str, Member], workshop: Workshop) -> Iterator[None]:
+    """Make all members in this process, which gives the same bits as a worker."""
+    single_threaded()
+    for member in todo.values():
+        workshop.make(member)
+        yield
+
+
+def _spread(pool: ProcessPoolExecutor, todo: dict[str, Member], workshop: Workshop, count: int) -> Iterator[None]:
     """Yield once for each finished member; a member waits until its parent is there."""
     waiting = dict(todo)
     running: dict[Future[None], str] = {}
@@ -139,9 +149,9 @@ def _ready(waiting: dict[str, Member], unfinished: Set[str], workshop: Workshop,
     return ready
 
 
-def _stop(pool: ProcessPoolExecutor) -> None:
-    processes = list((pool._processes or {}).values())
-    pool.shutdown(wait=False, cancel_futures=True)
-    for process in processes:
-        with suppress(OSError, ValueError):
-            process.terminate()
+def _stop(pool: ProcessPoolExecutor, *, graceful: bool) -> None:
+    if not graceful:
+        for process in list((pool._processes or {}).values()):
+            with suppress(OSError, ValueError):
+                process.terminate()
+    pool.shutdown(wait=graceful, cancel_futures=True)

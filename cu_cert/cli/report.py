@@ -1,0 +1,130 @@
+"""``cu-cert report``: draw the page of a certificate again, byte for byte, or of an unchecked file, marked as such."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """A page that was drawn and not written yet.
+
+    Args:
+        data: The bytes of ``report.html``.
+        status: ``signature valid``, or ``unverified`` for a page that says so at its top.
+        verdict: The verdict that the certificate states; ``None`` for a draft.
+        payload_sha256: The identity of the certificate.
+        missing: Evidence files that were not at hand, so that their claims were not computed again.
+    """
+
+    data: bytes
+    status: str
+    verdict: str | None
+    payload_sha256: str
+    missing: tuple[str, ...] = ()
+
+
+def draw(file: Path, *, trust: Path | None, now: datetime) -> Page:
+    """Draw the page of a certificate.
+
+    Args:
+        file: ``certificate.sigstore.json``, ``report.html`` or, without ``trust``, an unsigned draft.
+        trust: The reader's trust file; without it nothing is checked and the page is marked as unverified.
+        now: The reader's time, with a time zone.
+
+    Raises:
+        UntrustedError: Verification refuses, the page cannot be drawn, or this version draws other bytes than the
+            signed ones.
+        MissingFileError: A file cannot be read.
+    """
+    from cu_certificates.check.strict import Rejected
+    from cu_certificates.errors import UntrustedError
+
+    try:
+        return _unverified(file) if trust is None else _verified(file, trust, now)
+    except Rejected as error:
+        raise UntrustedError("report", f"{str(file)!r} cannot be drawn: {error}") from None
+
+
+def _unverified(file: Path) -> Page:
+    from cu_certificates._fields import field
+    from cu_certificates.report import render_skeleton
+    from cu_certificates.verify import load_unverified
+
+    found = load_unverified(file)
+    stated = field(found.predicate, "verdict.value")
+    return Page(
+        data=render_skeleton(found.predicate, marked="unverified"),
+        status="unverified",
+        verdict=stated if isinstance(stated, str) else None,
+        payload_sha256=found.payload_sha256,
+    )
+
+
+def _verified(file: Path, trust: Path, now: datetime) -> Page:
+    import hashlib
+
+    from cu_certificates.errors import UntrustedError
+    from cu_certificates.report import render_skeleton, report_bytes
+    from cu_certificates.trust import load_trust
+    from cu_certificates.verify import REPORT_NAME, verify
+
+    # The page shows what was signed, not what was computed again; so it can be drawn where evidence is absent.
+    certificate = verify(file, trust=load_trust(trust), now=now, allow_missing_evidence=True)
+    drawn = hashlib.sha256(render_skeleton(certificate.predicate)).hexdigest()
+    signed = certificate.subjects.get(REPORT_NAME)
+    if drawn != signed:
+        tool = certificate.predicate.get("tool")
+        version = tool.get("version") if isinstance(tool, dict) else None
+        raise UntrustedError(
+            "report",
+            f"this version of cu-cert draws a page with sha256:{drawn}; the signer stated "
+            f"{f'sha256:{signed}' if signed else 'no page'}; draw it with the version that issued the certificate "
+            f"({version!r:.40}), or leave out --trust for a page that is marked as unverified",
+        )
+    return Page(
+        data=report_bytes(certificate.predicate, certificate.bundle),
+        status="signature valid",
+        verdict=certificate.check.stated,
+        payload_sha256=certificate.payload_sha256,
+        missing=certificate.check.missing,
+    )
+
+
+def command(
+    file: Annotated[Path, typer.Argument(help="certificate.sigstore.json, report.html or an unsigned draft.")],
+    trust: Annotated[
+        Path | None,
+        typer.Option(help="The keys you trust. Without it the page is marked as unverified.", show_default=False),
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the page.")] = Path("report.html"),
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Draw the report of a certificate again; without trusted keys the page says that nothing was checked."""
+    from datetime import UTC
+
+    from cu_certificates._files import write_atomic, write_new
+
+    page = draw(file, trust=trust, now=datetime.now(UTC))
+    # A page that nobody checked must not take the place of a signed one that lies there under the usual name.
+    write = write_new if trust is None else write_atomic
+    write(output, page.data, what="report")
+    if json_output:
+        import json
+
+        document = {
+            "schema": "cu-cert-report/1",
+            "file": str(file),
+            "output": str(output),
+            "status": page.status,
+            "verdict": {"stated": page.verdict},
+            "payload": {"sha256": page.payload_sha256},
+            "missing": list(page.missing),
+        }
+        typer.echo(json.dumps(document, indent=2))
+        return
+    note = f"; not at hand: {', '.join(page.missing)}" if page.missing else ""
+    typer.echo(f"{output}: {page.status}; states {page.verdict or 'no verdict (draft)'}{note}")
