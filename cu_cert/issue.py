@@ -90,17 +90,18 @@ class Issued:
     result: CheckResult
 
 
-def signing_key(project: Project, given: Path | None) -> LocalKey:
+def signing_key(project: Project, given: Path | None, passphrase: bytes | None = None) -> LocalKey:
     """Return the key that signs: the one given, the project's, or the user's own, made on first use.
 
     Args:
         project: The project, whose ``[signing] key`` may name one.
         given: A key named on the command line.
+        passphrase: The passphrase of a protected key.
     """
     path = given or project.key_path()
     if path is None:
-        return local_key()
-    return LocalKey(key=load_private_key(path), path=path, public_path=public_path_of(path), created=False)
+        return local_key(passphrase)
+    return LocalKey(key=load_private_key(path, passphrase), path=path, public_path=public_path_of(path), created=False)
 
 
 def predicate_of(

@@ -87,6 +87,7 @@ def audit(
     out: Path = DEFAULT_OUT,
     budget: int | None = None,
     key: Path | None = None,
+    passphrase: bytes | None = None,
     sign: bool = True,
     dry_run: bool = False,
     allow_missing: bool = False,
@@ -107,6 +108,7 @@ def audit(
         out: Folder of the certificate.
         budget: Train at most this many models.
         key: Private key that signs.
+        passphrase: The passphrase of a protected key.
         sign: Whether to sign; without, an unsigned draft is written.
         dry_run: Stop after plan and forecast.
         allow_missing: Count ids that are not in the data instead of refusing them.
@@ -128,6 +130,7 @@ def audit(
         forget,
         budget=budget,
         key=key,
+        passphrase=passphrase,
         sign=sign,
         dry_run=dry_run,
         allow_missing=allow_missing,
@@ -144,6 +147,7 @@ def audit_subjects(
     *,
     budget: int | None = None,
     key: Path | None = None,
+    passphrase: bytes | None = None,
     sign: bool = True,
     dry_run: bool = False,
     allow_missing: bool = False,
@@ -159,6 +163,7 @@ def audit_subjects(
         forget: The list of ids.
         budget: Train at most this many models; sizes shrink to fit, never below what the plan needs.
         key: Private key that signs; default the project's, else the user's own.
+        passphrase: The passphrase of a protected key.
         sign: Whether to sign; without, unsigned drafts are written.
         dry_run: Stop after plan and forecast.
         allow_missing: Count ids that are not in the data instead of refusing them.
@@ -175,7 +180,7 @@ def audit_subjects(
         CertificateError: A key or the plan is wrong.
     """
     single_threaded()
-    signer = signing_key(project, key) if sign and not dry_run else None
+    signer = signing_key(project, key, passphrase) if sign and not dry_run else None
     dataset = load_records(project.data, project.root)
     request = resolve_request(read_ids(forget), dataset, allow_missing=allow_missing)
     workshop = workshop_of(project, dataset, request)

@@ -42,7 +42,7 @@ class Secrets:
             found = bytes.fromhex(path.read_text("ascii").strip())
         except FileNotFoundError:
             found = secrets.token_bytes(32)
-            make_folder(path.parent)
+            make_folder(path.parent, private=True)
             write_atomic(path, found.hex().encode() + b"\n", what="private file", mode=0o600)
         except (OSError, ValueError) as error:
             raise DataError(f"{path}: cannot be read as 64 hexadecimal digits ({error}); restore it") from None
@@ -76,7 +76,7 @@ class Secrets:
         """Remember that a certificate was issued; every registered plan ends in one."""
         line = canonical({"payload": hashlib.sha256(payload).hexdigest(), "plan": plan})
         path = self.folder / "issued.jsonl"
-        make_folder(self.folder)
+        make_folder(self.folder, private=True)
         before = path.read_bytes() if path.exists() else b""
         write_atomic(path, before + line + b"\n", what="private file", mode=0o600)
 
@@ -99,8 +99,8 @@ def write_private(folder: Path, ids: Sequence[str], key: bytes, seed: bytes) -> 
         key: K.
         seed: The audit seed.
     """
-    make_folder(folder)
-    os.chmod(folder, 0o700)
+    make_folder(folder, private=True)
+    os.chmod(folder, 0o700)  # it may have stood there already, open to others
     openings = {name: opening(key, name) for name in ids}
     document = {
         "kind": "cu-cert-private/1",

@@ -523,6 +523,7 @@ def test_run_gate_opens_then_judges(policy: Make, opened: list[dict[str, Any]]) 
         "evidence": Path("e"),
         "now": NOW,
         "allow_missing_evidence": True,
+        "allow_expired": True,
     }
 
 

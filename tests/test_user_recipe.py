@@ -352,7 +352,7 @@ def test_the_example_trains(tmp_path: Path) -> None:
     request = resolve_request(read_ids(tmp_path / "forget.txt"), data, allow_missing=False)
     assert (len(data.train), len(data.held_out), len(request.ids)) == (320, 80, 20)
     recipe = project.make_recipe()
-    assert recipe.parameters == {"width": 32, "epochs": 40, "learning_rate": "0.02"}
+    assert recipe.parameters == {"width": 64, "epochs": 250, "learning_rate": "0.02"}
     model = recipe.train(data.train, rng=RNG)
     right = (recipe.logits(model, data.held_out).argmax(1).numpy() == data.held_out.y).mean()
     assert right > 0.7

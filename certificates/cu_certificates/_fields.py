@@ -58,6 +58,35 @@ def text(source: Mapping[str, Any], path: str) -> str:
     raise Rejected(f"{path}: {type(value).__name__}; expected a string or an integer")
 
 
+def word(source: Mapping[str, Any], path: str) -> str:
+    """Return the string at ``path``, empty when absent: for words of the format that the report looks up.
+
+    Raises:
+        Rejected: The value is not a string.
+    """
+    value = field(source, path)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise Rejected(f"{path}: {type(value).__name__}; expected a string")
+    return value
+
+
+def reached(source: Mapping[str, Any]) -> str:
+    """Return whether a resolution is reached, in words.
+
+    Raises:
+        Rejected: The value is neither true nor false.
+    """
+    match field(source, "reached"):
+        case None:
+            return NOT_STATED
+        case bool() as value:
+            return "reached" if value else "not reached"
+        case value:
+            raise Rejected(f"reached: {type(value).__name__}; expected true or false")
+
+
 def mapping(source: Mapping[str, Any], path: str) -> dict[str, Any]:
     """Return the object at ``path``, empty when absent.
 

@@ -88,17 +88,21 @@ def sha256_of(path: Path, *, what: str) -> str:
     return digest.hexdigest()
 
 
-def make_folder(path: Path) -> None:
-    """Make a folder that only its owner may enter, unless it exists.
+def make_folder(path: Path, *, private: bool = False) -> None:
+    """Make a folder, unless it exists.
 
     Args:
         path: The folder.
+        private: Whether only its owner may enter it; also holds for the folders above that are made.
 
     Raises:
         UsageError: It cannot be made.
     """
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if private:
+            for missing in reversed([folder for folder in (path, *path.parents) if not folder.exists()]):
+                missing.mkdir(mode=0o700, exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"folder {str(path)!r}: cannot be made ({error.strerror}); give another path") from None
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from markupsafe import Markup
 
-from cu_certificates._fields import anchor, exact, field, fixed, objects, short, text
+from cu_certificates._fields import anchor, exact, field, fixed, objects, short, text, word
 from cu_certificates._plot_pools import pools
 from cu_certificates._plot_roc import roc
 from cu_certificates._svg import (
@@ -90,7 +90,7 @@ def _eps(key: str, plot: Mapping[str, Any], void: frozenset[str]) -> Plot:
     parts = _eps_axis(frame)
     names = [_bar_name(bar, void) for bar in bars]
     for index, (name, low, top) in enumerate(zip(names, lows, tops, strict=True)):
-        stroke = "currentColor" if field(bars[index], "claim") in void else VERMILLION if low > tested else BLUE
+        stroke = "currentColor" if word(bars[index], "claim") in void else VERMILLION if low > tested else BLUE
         said = f"{name}: eps ≥ {text(bars[index], 'lower')}"
         parts += _bar(frame, frame.top + ROW * index, said, low, top, stroke)
     parts += _tested_line(frame, tested, len(bars))
@@ -130,7 +130,7 @@ def _tested_line(frame: Frame, tested: Fraction, bars: int) -> list[Markup]:
 def _bar_name(bar: Mapping[str, Any], void: frozenset[str]) -> str:
     label = text(bar, "label")
     name = f"{QUESTIONS[label][0]} question" if label in QUESTIONS else label
-    return f"{name}, void" if field(bar, "claim") in void else name
+    return f"{name}, void" if word(bar, "claim") in void else name
 
 
 def _eps_axis(frame: Frame) -> list[Markup]:

@@ -13,8 +13,10 @@ from cu_certificates._fields import (
     fixed,
     guess_share,
     percent,
+    reached,
     short,
     text,
+    word,
     words,
 )
 from cu_certificates._wording import QUESTIONS, VOID
@@ -96,7 +98,7 @@ def rows(claims: Iterable[Claim], *, method: str, model: str, supports: tuple[st
     for claim in listed:
         name, kind = text(claim, "id"), text(claim, "type")
         said, result, bound, note = _WRITERS.get(kind, _unknown)(claim, index, method, model)
-        evidence = field(claim, "evidence")
+        evidence = word(claim, "evidence")
         found.append(
             Row(
                 id=name,
@@ -109,7 +111,7 @@ def rows(claims: Iterable[Claim], *, method: str, model: str, supports: tuple[st
                 note=VOID if name in void else note,
                 alpha=text(claim, "alpha") if field(claim, "alpha") is not None else "",
                 basis=_BASIS.get(kind, "unread"),
-                evidence=(evidence,) if isinstance(evidence, str) else (),
+                evidence=(evidence,) if evidence else (),
                 sources=tuple((parent, anchor(parent)) for parent in _parents(claim)),
                 supports=name in supports and name not in void,
             )
@@ -118,14 +120,14 @@ def rows(claims: Iterable[Claim], *, method: str, model: str, supports: tuple[st
 
 
 def _parents(claim: Claim) -> list[str]:
-    return [parent for key in ("from", "tpr", "fpr") if isinstance(parent := field(claim, key), str)]
+    return [parent for key in ("from", "tpr", "fpr") if (parent := word(claim, key))]
 
 
 def _groups(claims: list[Claim]) -> dict[str, str]:
     """Return where each claim stands; a count or its bound stands with the claim that rests on it."""
     groups: dict[str, str] = {}
     for claim in claims:
-        question = field(claim, "question")
+        question = word(claim, "question")
         own = {"utility": "utility", "metric": "metric"}.get(text(claim, "type"))
         groups[text(claim, "id")] = question if question in QUESTIONS else own or ""
     # Parents stand before their children, so one walk from the end reaches every ancestor.
@@ -140,14 +142,14 @@ def void_bounds(claims: Iterable[Claim]) -> frozenset[str]:
     """Return the ids of bounds that claim nothing: the negative control of their question is absent or failed."""
     listed = list(claims)
     sound = {
-        field(claim, "question")
+        word(claim, "question")
         for claim in listed
-        if (field(claim, "type"), field(claim, "sign"), field(claim, "outcome")) == ("control", "negative", "sound")
+        if (word(claim, "type"), word(claim, "sign"), word(claim, "outcome")) == ("control", "negative", "sound")
     }
     return frozenset(
         text(claim, "id")
         for claim in listed
-        if field(claim, "type") in BOUND_TYPES and field(claim, "question") not in sound
+        if word(claim, "type") in BOUND_TYPES and word(claim, "question") not in sound
     )
 
 
@@ -251,9 +253,8 @@ def _control(claim: Claim, _index: Mapping[str, Claim], _method: str, _model: st
 
 def _power(claim: Claim, _index: Mapping[str, Claim], _method: str, _model: str) -> _Cells:
     seen = resolution(claim)
-    reached = {True: "reached", False: "not reached"}.get(field(claim, "reached"), NOT_STATED)
     said = "Resolution: what an audit of this size can show at all"
-    return said, f"resolution wanted by the plan: {reached}", f"eps up to {text(claim, 'maxEps')}", seen
+    return said, f"resolution wanted by the plan: {reached(claim)}", f"eps up to {text(claim, 'maxEps')}", seen
 
 
 def resolution(claim: Claim) -> str:
@@ -354,6 +355,6 @@ def deciding(claims: Iterable[Claim], supports: tuple[str, ...]) -> list[Claim]:
     bounds = [
         claim
         for claim in listed
-        if field(claim, "type") in BOUND_TYPES and field(claim, "bound") is not None and text(claim, "id") not in void
+        if word(claim, "type") in BOUND_TYPES and field(claim, "bound") is not None and text(claim, "id") not in void
     ]
     return [claim for claim in bounds if text(claim, "id") in supports] or bounds

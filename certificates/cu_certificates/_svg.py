@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from markupsafe import Markup, escape
 
-from cu_certificates._fields import exact, field, fixed, objects, short
+from cu_certificates._fields import exact, fixed, objects, short, word
 from cu_certificates.check.strict import Rejected
 
 BLUE: Final = "#0072B2"
@@ -203,4 +203,4 @@ def series(plot: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
 
 def look(one: Mapping[str, Any], index: int) -> tuple[str, str, str]:
     """Return stroke, dash pattern and fill opacity of a series or mark: by its role, else by its place."""
-    return _ROLES.get(str(field(one, "role")), _OTHERS[index % len(_OTHERS)])
+    return _ROLES.get(word(one, "role"), _OTHERS[index % len(_OTHERS)])

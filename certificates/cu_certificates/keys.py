@@ -207,7 +207,7 @@ def generate_key(path: Path, *, passphrase: bytes | None) -> SigningKey:
     public = public_path_of(path)
     if kind_of(public) != "absent":
         raise UsageError(f"public key {str(public)!r} exists already and is never overwritten; give another path")
-    make_folder(path.parent)
+    make_folder(path.parent, private=True)
     write_new(path, _private_pem(key, passphrase), what="private key", mode=0o600)
     write_new(public, _public_pem(key), what="public key")
     return key

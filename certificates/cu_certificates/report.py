@@ -28,8 +28,10 @@ from cu_certificates._fields import (
     mapping,
     objects,
     percent,
+    reached,
     short,
     text,
+    word,
     words,
 )
 from cu_certificates._plots import plots
@@ -252,14 +254,14 @@ def _resolution(claims: Iterable[Mapping[str, Any]]) -> str:
     told = (
         f"{_title(text(claim, 'question'))} question: {could_see(claim)}."
         for claim in claims
-        if field(claim, "type") == "power"
+        if word(claim, "type") == "power"
     )
     said = " ".join(told)
     return f"What it could have seen. {said}" if said else ""
 
 
 def _controls_in_words(claims: Iterable[Mapping[str, Any]]) -> str:
-    controls = [claim for claim in claims if field(claim, "type") == "control"]
+    controls = [claim for claim in claims if word(claim, "type") == "control"]
     said = []
     for sign, good, ending in (("positive", "detected", "detected"), ("negative", "sound", "sound")):
         those = [text(claim, "outcome") for claim in controls if text(claim, "sign") == sign]
@@ -334,7 +336,7 @@ def _plan(predicate: Mapping[str, Any], claims: list[dict[str, Any]]) -> dict[st
         "delta": short(delta),
         "allowed": guess_share(tested, "up"),
         "wanted": short(exact(wanted, "plan.detectEps")) if wanted is not None else NOT_STATED,
-        "power": tuple(_power(claim) for claim in claims if field(claim, "type") == "power"),
+        "power": tuple(_power(claim) for claim in claims if word(claim, "type") == "power"),
     }
 
 
@@ -350,7 +352,7 @@ def _power(claim: Mapping[str, Any]) -> dict[str, Any]:
         "largest": text(claim, "maxEps"),
         "needed": "out of reach" if field(claim, least) is None else f"{text(claim, least)} {unit}",
         "seen": "see positive control" if question == "artifact" else seen_from(claim),
-        "reached": {True: "reached", False: "not reached"}.get(field(claim, "reached"), NOT_STATED),
+        "reached": reached(claim),
     }
 
 

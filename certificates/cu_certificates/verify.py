@@ -174,13 +174,15 @@ def _instant(statement: Statement, key: str) -> datetime:
         raise UntrustedError("time", f"{key} is {text!r:.200}; expected a time such as 2026-11-20T18:00:00Z") from None
 
 
-def _check_time(statement: Statement, key: TrustedKey, trust: Trust, now: datetime, log: _Log) -> None:
+def _check_time(
+    statement: Statement, key: TrustedKey, trust: Trust, now: datetime, allow_expired: bool, log: _Log
+) -> None:
     issued, expires = _instant(statement, "issuedAt"), _instant(statement, "expiresAt")
     if expires <= issued:
         raise UntrustedError("time", f"expiresAt {expires} is not later than issuedAt {issued}")
     if issued > now + CLOCK_SKEW:
         raise UntrustedError("time", f"issued {issued}, which is after now, {now}; check this computer's clock")
-    if now >= expires:
+    if now >= expires and not allow_expired:
         raise UntrustedError("time", f"expired {expires}; now is {now}; ask for a new audit")
     if issued < key.not_before:
         raise UntrustedError("time", f"issued {issued}, before key {key.keyid} became valid on {key.not_before}")
@@ -198,6 +200,7 @@ def _check_time(statement: Statement, key: TrustedKey, trust: Trust, now: dateti
     log.add(
         "time",
         f"issued {statement.text('issuedAt')}, expires {statement.text('expiresAt')}, key valid until {key.not_after}",
+        "not checked" if now >= expires else "ok",
     )
 
 
@@ -321,6 +324,7 @@ def verify(
     evidence: Path | None = None,
     now: datetime,
     allow_missing_evidence: bool = False,
+    allow_expired: bool = False,
     watch: Callable[[Step], None] | None = None,
 ) -> Certificate:
     """Verify a certificate: signature, trust, time, subject, evidence, claims, verdict.
@@ -333,6 +337,8 @@ def verify(
         now: The reader's time, with a time zone.
         allow_missing_evidence: Accept that evidence files are absent; their claims stay unverified and the verdict
             is then not re-derived. An evidence file that is there and differs is refused all the same.
+        allow_expired: Accept a certificate whose ``expiresAt`` is over; for a caller that judges its age itself, as
+            the gate does.
         watch: Called with each step as soon as it is done, so that steps before a failure can be shown.
 
     Returns:
@@ -356,7 +362,7 @@ def verify(
     if (named := statement.text("auditor", "keyid")) != key.keyid:
         raise UntrustedError("trust", f"the certificate names auditor key {named!r}; {key.keyid} signed it")
     log.add("signature", f"signature valid over {len(payload)} bytes; the document is an unlearning audit")
-    _check_time(statement, key, trust, now, log)
+    _check_time(statement, key, trust, now, allow_expired, log)
     _check_subjects(statement, skeleton, model, log)
     files = _collect_evidence(statement, evidence, file.parent, allow_missing_evidence, log)
     check = _check_claims(payload, files, allow_missing_evidence, log)

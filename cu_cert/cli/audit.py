@@ -26,6 +26,9 @@ def command(
     out: Annotated[Path, typer.Option(help="Folder for certificate, report and evidence.")] = Path("audit-out"),
     budget: Annotated[int | None, typer.Option(min=1, help="Train at most this many models.")] = None,
     key: Annotated[Path | None, typer.Option(help="Private key that signs; default that of [signing].")] = None,
+    passphrase_fd: Annotated[
+        int | None, typer.Option(min=0, help="Read the key's passphrase from this file descriptor.")
+    ] = None,
     no_sign: Annotated[bool, typer.Option("--no-sign", help="Write an unsigned draft.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print plan and forecast, train nothing.")] = False,
     gate: Annotated[bool, typer.Option("--gate", help="End with the gate's decision and exit code.")] = False,
@@ -37,6 +40,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure whether a deletion took, and write a signed certificate; exits 0 whatever the verdict."""
+    from cu_cert.cli.key import read_passphrase
     from cu_cert.errors import ConfigError
     from cu_cert.project import find_project, load_project
     from cu_cert.protocol import audit
@@ -62,6 +66,7 @@ def command(
         out=out,
         budget=budget,
         key=key,
+        passphrase=None if passphrase_fd is None else read_passphrase(passphrase_fd),
         sign=not no_sign,
         dry_run=dry_run,
         allow_missing=allow_missing,

@@ -11,7 +11,7 @@ CLASSES = 2
 class Recipe:
     """The arguments are the options of [training] in cu-cert.toml."""
 
-    def __init__(self, width: int = 32, epochs: int = 40, learning_rate: float = 0.02) -> None:
+    def __init__(self, width: int = 64, epochs: int = 250, learning_rate: float = 0.02) -> None:
         self.width = width
         self.epochs = epochs
         self.learning_rate = learning_rate
