@@ -40,6 +40,25 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Way:
+    """How a method is called.
+
+    Args:
+        method: Its name.
+        options: Its options, as the user gave them.
+        sources: Digest of its sources when it stands outside the tree.
+    """
+
+    method: str
+    options: Mapping[str, object]
+    sources: str = ""
+
+
+RETRAIN = Way("retrain", {})
+"""What the negative controls put in the place of every method."""
+
+
+@dataclass(frozen=True)
 class Seeds:
     """Seeds and coins of one plan.
 
@@ -69,16 +88,15 @@ class Seeds:
         """A fresh model that never saw the request."""
         return Member(label=f"{group} {slot}, retrained", records="retain", seed=self.of(group, slot, "retrained"))
 
-    def edited(
-        self, group: str, slot: int, role: str, parent: Member, method: str, options: Mapping[str, object]
-    ) -> Member:
+    def edited(self, group: str, slot: int, role: str, parent: Member, way: "Way") -> Member:
         """What a method makes of a parent."""
         return Member(
             label=f"{group} {slot}, {role}",
             records="all",
             seed=self.of(group, slot, role),
-            method=method,
-            options=options,
+            method=way.method,
+            options=way.options,
+            sources=way.sources,
             parent=parent,
         )
 
@@ -90,17 +108,19 @@ class Pools:
     Args:
         plan: The plan.
         seeds: Its seeds and coins.
-        options: Options of each subject's method, as the user gave them, by subject name.
+        pilot_seeds: Seeds of the pilots, which may be older than the plan and serve later audits of the request.
+        ways: How each subject's method is called, by subject name; none for an unknown method.
     """
 
     plan: Plan
     seeds: Seeds
-    options: Mapping[str, Mapping[str, object]]
+    pilot_seeds: Seeds
+    ways: Mapping[str, Way]
 
     @cached_property
     def pilots(self) -> tuple[tuple[Member, ...], tuple[Member, ...], tuple[Member, ...]]:
         """Originals and retrained models that fit the score, and further retrained ones that centre it."""
-        count, seeds = self.plan.sizes.pilots, self.seeds
+        count, seeds = self.plan.sizes.pilots, self.pilot_seeds
         return (
             tuple(seeds.original("pilots", slot) for slot in range(count)),
             tuple(seeds.retrained("pilots", slot) for slot in range(count)),
@@ -136,7 +156,7 @@ class Pools:
         for slot, bit in enumerate(self.seeds.coins("control", self.plan.sizes.control_slots)):
             if bit:
                 parent = parents[slot % len(parents)]
-                member = self.seeds.edited("control", slot, "rerun", parent, "retrain", {})
+                member = self.seeds.edited("control", slot, "rerun", parent, RETRAIN)
                 runs.append(Run("negative", slot, "rerun", member))
             elif spare:
                 runs.append(Run("negative", slot, "shared", spare.pop(0)))
@@ -146,13 +166,13 @@ class Pools:
 
     def procedure(self, subject: Subject) -> tuple[Run, ...]:
         """The runs of the procedure question about one subject's method, controls included."""
-        if subject.method is None:
+        if subject.name not in self.ways:
             raise DataError(f"subject {subject.name}: its method is unknown, so the procedure question cannot be asked")
         runs: list[Run] = []
         for slot, bit in enumerate(self.coins):
             if bit:
-                parent, options = self.originals[slot], self.options[subject.name]
-                edited = self.seeds.edited("slots", slot, "unlearned", parent, subject.method, options)
+                parent = self.originals[slot]
+                edited = self.seeds.edited("slots", slot, "unlearned", parent, self.ways[subject.name])
                 runs += [Run("main", slot, "unlearned", edited), Run("positive", slot, "original", parent)]
             else:
                 runs.append(Run("main", slot, "retrained", self.retrained[slot]))
@@ -168,7 +188,7 @@ class Pools:
             for slot in range(sizes.references)
         ]
         reruns = [
-            Run("negative", slot, "rerun", self.seeds.edited("artifact", slot, "rerun", original, "retrain", {}))
+            Run("negative", slot, "rerun", self.seeds.edited("artifact", slot, "rerun", original, RETRAIN))
             for slot in range(sizes.negatives)
         ]
         return (*references, Run("positive", 0, "original", original), *reruns)
@@ -236,7 +256,10 @@ class Bench:
                 entry, signals = self.result(member)
                 if signals is None:
                     problem = entry.problem or "its scores are not finite"
-                    raise DataError(f"pilot model failed ({member.label}): {problem}; correct the recipe and run again")
+                    raise DataError(
+                        f"pilot model failed ({member.label}): {problem}; correct the cause, delete "
+                        f"{self._store.entry_path(self.workshop.identity.key(member))} and run again"
+                    )
         original, retrained, centring = (self.memory(self.pool(pool)) for pool in pools.pilots)
         return fit_combined(original, retrained, centring)
 

@@ -193,7 +193,10 @@ def audit_subjects(
     plan, seed = secrets.commit(plan)
     loaded = [measure_subject(workshop, subject) for subject in subjects]
     pools = Pools(
-        plan, Seeds(seed, plan.digest), {s.name: n.options for s, n in zip(plan.subjects, named, strict=True)}
+        plan,
+        Seeds(seed, plan.digest),
+        Seeds(secrets.pilot_seed(plan), ""),
+        {subject.name: one.way for subject, one in zip(plan.subjects, named, strict=True) if one.way is not None},
     )
     expected = forecast(plan, pools, workshop, project.audit.workers)
     for line in expected.lines(plan):
@@ -224,8 +227,8 @@ def audit_subjects(
 
 def workshop_of(project: Project, dataset: Dataset, request: ResolvedRequest) -> Workshop:
     """Return what the fleet of a project and request is made with."""
-    project.make_recipe()  # an error in the project file names its line only from here
     return Workshop(
+        recipe_digest=project.make_recipe().digest,
         recipe_name=project.training.recipe,
         recipe_options=dict(project.training.options),
         root=str(project.root),

@@ -60,6 +60,11 @@ class Secrets:
         seed = self.audit_seed(plan)
         return plan.with_seed(seed_commitment(seed)), seed
 
+    def pilot_seed(self, plan: Plan) -> bytes:
+        """Return the 32-byte seed of the pilots, the same for every plan of one recipe, data set and request."""
+        common = canonical([plan.recipe, plan.data, plan.request_root])
+        return hmac.new(self._remembered("audit.key"), b"pilots\0" + common, hashlib.sha256).digest()
+
     def request_key(self, ids: Sequence[str]) -> bytes:
         """Return K of a request: drawn when the request is first seen, kept for its later audits."""
         name = hmac.new(

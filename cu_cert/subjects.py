@@ -11,6 +11,7 @@ from cu_cert.forget import ResolvedRequest
 from cu_cert.methods import get
 from cu_cert.methods._params import printable
 from cu_cert.model_file import file_digest, load_into, load_state, read_sidecar, state_digest
+from cu_cert.pools import Way
 from cu_cert.project import Project
 from cu_cert.rng import Stream
 from cu_cert.secrets_store import Secrets
@@ -44,27 +45,36 @@ class SubjectInput:
 
 @dataclass(frozen=True)
 class Named:
-    """A subject whose method is resolved: where it came from, and its options."""
+    """A subject whose method is resolved.
+
+    Args:
+        source: Where its name came from: ``option``, ``sidecar``, ``project`` or ``unknown``.
+        way: How the method is called; ``None`` when it is unknown.
+    """
 
     source: str
-    method: str | None
-    options: Mapping[str, object]
+    way: Way | None
 
 
 def name_method(project: Project, subject: SubjectInput) -> Named:
     """Resolve the method of a subject: option, else sidecar, else project, else unknown."""
+    own, root = project.unlearning, str(project.root)
     if not subject.procedure:
-        return Named("unknown", None, {})
+        return Named("unknown", None)
     if subject.method is not None:
-        own = project.unlearning
         default = own.parameters if own.method == subject.method else {}
-        return Named("option", subject.method, subject.options if subject.options is not None else default)
+        return Named("option", _way(subject.method, default if subject.options is None else subject.options, root))
     sidecar = read_sidecar(subject.model) if subject.model.is_file() else None
     if sidecar is not None and sidecar.method is not None:
-        return Named("sidecar", sidecar.method, _options_of(sidecar.method, sidecar.parameters, str(project.root)))
-    if project.unlearning.method is not None:
-        return Named("project", project.unlearning.method, project.unlearning.parameters)
-    return Named("unknown", None, {})
+        options = _options_of(sidecar.method, sidecar.parameters, root)
+        return Named("sidecar", _way(sidecar.method, options, root))
+    if own.method is not None:
+        return Named("project", _way(own.method, own.parameters, root))
+    return Named("unknown", None)
+
+
+def _way(method: str, options: Mapping[str, object], root: str) -> Way:
+    return Way(method, options, get(method, root=root).sources)
 
 
 def _options_of(method: str, parameters: Mapping[str, object], root: str) -> Mapping[str, object]:
@@ -78,16 +88,18 @@ def _options_of(method: str, parameters: Mapping[str, object], root: str) -> Map
 
 def _subject(project: Project, given: SubjectInput, named: Named) -> Subject:
     guarantee, level = "none", "EMPIRICAL"
-    parameters: Mapping[str, object] = {}
-    if named.method is not None:
-        method = get(named.method, root=str(project.root))
+    parameters: dict[str, object] = {}
+    if named.way is not None:
+        method = get(named.way.method, root=str(project.root))
         guarantee, level = method.guarantee, method.level
-        parameters = printable(method.params(named.options))
+        parameters = dict(printable(method.params(named.way.options)))
+        if named.way.sources:
+            parameters["sourcesSha256"] = named.way.sources
     exact = guarantee == "exact"
     return Subject(
         name=given.name or given.model.name,
         model=file_digest(given.model),
-        method=named.method,
+        method=named.way.method if named.way else None,
         parameters=parameters,
         guarantee=guarantee,
         level=level,

@@ -175,7 +175,11 @@ def eps_share(claim: Claim) -> str | None:
 def eps_plain(claim: Claim) -> str:
     """Return a measured lower bound in a few everyday words, without its level."""
     share = eps_share(claim)
-    return "no better than tossing a coin" if share is None else f"right in at least {share} of chosen guesses"
+    return (
+        "nothing better than tossing a coin was shown"
+        if share is None
+        else f"right in at least {share} of chosen guesses"
+    )
 
 
 def guesses(claim: Claim) -> str:
@@ -268,7 +272,7 @@ def resolution(claim: Claim) -> str:
         used, least = text(claim, "references"), text(claim, "smallest")
         return f"{used} references; at least {least} are needed to exceed eps = {tested}"
     need = f"{text(claim, 'critical')} of {text(claim, 'guesses')} right guesses are needed to exceed eps = {tested}"
-    return f"{need}; seen with 80 % power from {seen_from(claim)}"
+    return f"{need}; seen with 80\u00a0% power from {seen_from(claim)}"
 
 
 def could_see(claim: Claim) -> str:

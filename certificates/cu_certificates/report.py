@@ -192,11 +192,11 @@ def _head(predicate: Mapping[str, Any]) -> dict[str, Any]:
 def _verdict(
     predicate: Mapping[str, Any], claims: list[dict[str, Any]], treated: str, basis: tuple[str, ...]
 ) -> dict[str, Any]:
-    word = "UNSIGNED DRAFT" if field(predicate, "verdict") is None else text(predicate, "verdict.value")
-    said = _wording.DRAFT if word == "UNSIGNED DRAFT" else _wording.VERDICTS.get(word)
+    draft = field(predicate, "verdict") is None
+    value = "UNSIGNED DRAFT" if draft else text(predicate, "verdict.value")
+    said = _wording.DRAFT if draft else _wording.VERDICTS.get(value)
     if said is None:
-        raise Rejected(f"verdict.value: {word!r}; expected one of {', '.join(_wording.VERDICTS)}")
-    draft = said is _wording.DRAFT
+        raise Rejected(f"verdict.value: {value!r}; expected one of {', '.join(_wording.VERDICTS)}")
     bounds = deciding(claims, basis)
     slots = {
         "guesses": _guesses_in_words(bounds),
@@ -207,7 +207,7 @@ def _verdict(
     alpha = percent(exact(field(predicate, "plan.alphaTotal"), "plan.alphaTotal"), "up")
     sure = _wording.SURE_DRAFT if draft else _wording.SURE.format(alpha=alpha, controls=_controls_in_words(claims))
     return {
-        "value": word,
+        "value": value,
         "tone": said.tone,
         "headline": said.headline,
         "bounds": tuple(_tile(claim) for claim in bounds),

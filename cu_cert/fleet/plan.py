@@ -22,6 +22,7 @@ class Member:
         seed: 64 hexadecimal digits, from which all of its randomness derives.
         method: ``None`` for a trained model, else the unlearning method that edits ``parent``.
         options: The method's options as the user gave them.
+        sources: Digest of the sources of a method outside the tree, else empty.
         parent: The trained model that the method starts from.
     """
 
@@ -30,6 +31,7 @@ class Member:
     seed: str
     method: str | None = None
     options: Mapping[str, object] = field(default_factory=dict)
+    sources: str = ""
     parent: "Member | None" = None
 
     def __post_init__(self) -> None:
@@ -76,6 +78,7 @@ class Identity:
             document |= {
                 "method": member.method,
                 "options": canonical_options(member.options),
+                "sources": member.sources,
                 "parent": self.key(member.parent),
                 "request": self.request,
             }

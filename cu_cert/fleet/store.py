@@ -54,13 +54,17 @@ class Store:
         Raises:
             DataError: The entry was damaged.
         """
-        path = self._path(key, ".json")
+        path = self.entry_path(key)
         try:
             return Entry(**json.loads(path.read_text("utf-8")))
         except FileNotFoundError:
             return None
         except (ValueError, TypeError) as error:
             raise DataError(f"{path}: damaged store entry ({error}); delete this file and run again") from None
+
+    def entry_path(self, key: str) -> Path:
+        """Return where the entry of a key lies; a failed run is tried again only after it is deleted."""
+        return self._path(key, ".json")
 
     def model_path(self, key: str) -> Path:
         """Return where the model of a key lies."""
@@ -74,7 +78,7 @@ class Store:
 
     def finish(self, key: str, entry: Entry) -> None:
         """Mark a member as finished, or as failed when the entry names a problem."""
-        self._write(self._path(key, ".json"), json.dumps(asdict(entry), sort_keys=True).encode())
+        self._write(self.entry_path(key), json.dumps(asdict(entry), sort_keys=True).encode())
 
     def signals(self, key: str, query: str) -> Signals | None:
         """Return a model's signals on the records of a query, ``None`` when they were never measured."""

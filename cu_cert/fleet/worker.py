@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cu_cert.errors import CuCertError
+from cu_cert.errors import ConfigError, CuCertError
 from cu_cert.fleet.environment import code_digest, fingerprint_digest, single_threaded
 from cu_cert.fleet.plan import Identity, Member
 from cu_cert.fleet.store import Entry, Store
@@ -31,6 +31,7 @@ class Workshop:
     """Everything that making a member needs; sent to each worker once.
 
     Args:
+        recipe_digest: Digest that the recipe must have.
         recipe_name: Name of the recipe.
         recipe_options: Its options.
         root: Folder of the project, from which user code is imported.
@@ -40,6 +41,7 @@ class Workshop:
         store: Folder of the store.
     """
 
+    recipe_digest: str
     recipe_name: str
     recipe_options: dict[str, object]
     root: str
@@ -53,7 +55,12 @@ class Workshop:
         """The recipe, made anew in each process so that user code need not be picklable."""
         from cu_cert.recipes import make_recipe
 
-        return make_recipe(self.recipe_name, self.recipe_options, root=self.root)
+        found = make_recipe(self.recipe_name, self.recipe_options, root=self.root)
+        if found.digest != self.recipe_digest:
+            raise ConfigError(
+                f"recipe {self.recipe_name}: its code was changed while models were trained; run the command again"
+            )
+        return found
 
     @cached_property
     def retain(self) -> Records:

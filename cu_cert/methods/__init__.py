@@ -6,7 +6,9 @@ How to add one: ``docs/methods.md``.
 """
 
 import difflib
+import hashlib
 import importlib
+import json
 import pkgutil
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -176,6 +178,7 @@ class UnlearningMethod:
         summary: One line for a list.
         params_type: Frozen dataclass of its parameters; every field has a default.
         work: The method itself.
+        sources: SHA-256 (hex) over the project files of a method outside the tree; empty for a built-in one.
 
     Raises:
         MethodError: Kind, guarantee and level do not belong together, or a need has no such name.
@@ -190,6 +193,7 @@ class UnlearningMethod:
     summary: str
     params_type: "type[DataclassInstance]"
     work: Callable[[Task], Work] = field(repr=False)
+    sources: str = ""
 
     def __post_init__(self) -> None:
         stated = _GUARANTEES.get(self.kind)
@@ -350,9 +354,10 @@ def _outside(name: str, root: str | None) -> UnlearningMethod:
 
     folder = None if root is None else Path(root)
     try:
-        found = load_object(name, "[unlearning] method", root=folder).target
+        loaded = load_object(name, "[unlearning] method", root=folder)
     except ConfigError as error:
         raise MethodError(str(error)) from error
+    found = loaded.target
     if not isinstance(found, UnlearningMethod):
         raise MethodError(
             f"[unlearning] method = {name!r} is of type {type(found).__name__}; expected an UnlearningMethod, such as "
@@ -364,4 +369,5 @@ def _outside(name: str, root: str | None) -> UnlearningMethod:
         with importable(folder), told(f"method {name}"):
             return inner(task)
 
-    return replace(found, name=name, work=work)
+    sources = hashlib.sha256(json.dumps(loaded.sources).encode()).hexdigest()
+    return replace(found, name=name, work=work, sources=sources)

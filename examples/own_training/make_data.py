@@ -1,6 +1,6 @@
 """Write the data of this example: loans.csv, holdout.txt and forget.txt. The loans are invented.
 
-    python make_data.py [FOLDER]
+python make_data.py [FOLDER]
 """
 
 import csv
