@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import isqrt
 from statistics import mean
+from typing import Final
 
 from cu_cert.errors import CuCertError
 from cu_cert.fleet.local import clock, cores
@@ -10,10 +13,14 @@ from cu_cert.fleet.store import Store
 from cu_cert.fleet.worker import Workshop
 from cu_cert.pools import Pools
 from cu_certificates.check.fields import printed, shown
+from cu_certificates.check.power import critical_guesses, power_at, smallest_references
+from cu_certificates.check.rules import CONTROL_TAIL
+from cu_certificates.check.tails import beta_binomial_tail
 from cu_certificates.errors import UsageError
 from cu_certificates.plan import Plan, default_guesses
 
 _FILE_OVERHEAD = 4096
+_MOST_SLOTS: Final = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,24 +96,59 @@ def _model_bytes(workshop: Workshop) -> int:
 
 
 def planned_models(plan: Plan) -> int:
-    """Return the expected number of models of a plan, coins at their mean."""
+    """Return the number of models that a plan will not exceed, but for coins that fall so once in a million plans."""
     sizes, methods = plan.sizes, len(plan.subjects)
     total = 3 * sizes.pilots
     if "procedure" in plan.questions:
-        total += sizes.slots + methods * sizes.slots // 2 + sizes.control_slots // 2
+        # A head costs one edit a subject; a head of the control, or a main head that leaves it a tail too few, another.
+        total += sizes.slots + methods * _most_heads(sizes.slots) + _most_heads(max(sizes.slots, sizes.control_slots))
     if "artifact" in plan.questions:
         total += sizes.references + 1 + sizes.negatives
     return total
 
 
+def _most_heads(coins: int) -> int:
+    """Return the mean number of heads plus five standard deviations."""
+    return min(coins // 2 + isqrt(25 * coins // 4) + 1, coins)
+
+
+def smallest_sizes(plan: Plan) -> dict[str, int]:
+    """Return the smallest sizes with which each question can refute, can fail its control and reaches its power.
+
+    Returns:
+        Sizes by their keys in ``[audit]``; a key is left out when no size will do, or its question is not asked.
+    """
+    alpha, found = plan.share(), {}
+    halved = 1 if plan.direction == "both" else 2
+
+    def enough(slots: int) -> bool:
+        counted = default_guesses(slots) // halved
+        return Fraction(1, 2**counted) <= CONTROL_TAIL and all(
+            (right := critical_guesses(slots, counted, alpha, subject.tested_eps, subject.tested_delta)) is not None
+            and power_at(counted, right, eps=plan.detect_eps)
+            for subject in plan.subjects
+        )
+
+    if "procedure" in plan.questions:
+        found |= {"slots": slots for slots in [next(filter(enough, range(4, _MOST_SLOTS)), 0)] if slots}
+    needed = [smallest_references(alpha, subject.tested_eps, subject.tested_delta) for subject in plan.subjects]
+    if "artifact" in plan.questions and None not in needed:
+        found["references"] = max(size for size in needed if size is not None)
+        pool = max(found["references"], plan.sizes.references)
+        rank = (alpha * (pool + 1)).__floor__()
+        found["controls"] = next(k for k in range(1, pool) if beta_binomial_tail(k, rank, pool, k) <= CONTROL_TAIL)
+    return found
+
+
 def shrink(plan: Plan) -> Plan | None:
     """Return the next smaller plan that can still refute and reaches its power; ``None`` when there is none."""
-    sizes = plan.sizes
+    sizes, least = plan.sizes, smallest_sizes(plan)
     slots, references = sizes.slots - 4, sizes.references - 6
     choices: list[Mapping[str, int]] = [
         {"slots": slots, "references": references},
         {"slots": slots},
         {"references": references},
+        *({key: least[key]} for key in ("slots", "references") if key in least),
     ]
     for change in choices:
         new_slots = change.get("slots", sizes.slots)

@@ -11,7 +11,7 @@ import json
 import os
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,23 +31,30 @@ class Secrets:
 
     Args:
         folder: ``.cu-cert/private`` below the project's root.
+        keep: Whether what is drawn is written down; a dry run draws for itself and leaves nothing behind.
     """
 
     folder: Path
+    keep: bool = True
+    _drawn: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)
 
     def _remembered(self, name: str) -> bytes:
         """Return 32 bytes that are drawn once and kept."""
+        if name in self._drawn:
+            return self._drawn[name]
         path = self.folder / name
         try:
             found = bytes.fromhex(path.read_text("ascii").strip())
         except FileNotFoundError:
             found = secrets.token_bytes(32)
-            make_folder(path.parent, private=True)
-            write_atomic(path, found.hex().encode() + b"\n", what="private file", mode=0o600)
+            if self.keep:
+                make_folder(path.parent, private=True)
+                write_atomic(path, found.hex().encode() + b"\n", what="private file", mode=0o600)
         except (OSError, ValueError) as error:
             raise DataError(f"{path}: cannot be read as 64 hexadecimal digits ({error}); restore it") from None
         if len(found) != 32:
             raise DataError(f"{path}: {len(found)} bytes; expected 32; restore it from a copy")
+        self._drawn[name] = found
         return found
 
     def audit_seed(self, plan: Plan) -> bytes:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cu_cert.data import load_records
-from cu_cert.errors import MethodError
+from cu_cert.errors import ConfigError, MethodError
 from cu_cert.fleet.environment import single_threaded
 from cu_cert.forget import read_ids, resolve_request
 from cu_cert.methods import get
@@ -72,6 +72,8 @@ def unlearn_model(
         CuCertError: An input is wrong, or the method failed.
     """
     single_threaded()
+    if model.exists() and out.exists() and out.samefile(model):
+        raise ConfigError(f"--out {out}: is the model before, which the audit needs; expected another file")
     configured = project.unlearning
     name = method or configured.method
     if name is None:

@@ -509,7 +509,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         return SimpleNamespace(check=checked(predicate()), keyid=KEYID, payload_sha256="ee" * 32)
 
     monkeypatch.setattr("cu_certificates.verify.verify", verify)
-    monkeypatch.setattr("cu_certificates.trust.load_trust", lambda path: path)
+    monkeypatch.setattr("cu_certificates.trust.reader_trust", lambda path: path or Path("/config/trust.toml"))
     monkeypatch.setenv("CU_CERT_CONFIG", "/config")
     return calls
 

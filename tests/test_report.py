@@ -164,6 +164,7 @@ def test_counts_stand_with_the_claims_that_rest_on_them() -> None:
 
     found = page("refuted", cross_check)
     assert "Cross-check by two pools; supports no verdict" in found.text
+    assert "1 of 2 against 1 of 2" in found.text
     order = [name for name in found.ids if name.startswith("claim-")]
     assert order.index("claim-c-count-unlearned") < order.index("claim-c-p-artifact")
     assert order.index("claim-c-count-heldout") > order.index("claim-c-model")

@@ -8,6 +8,10 @@ serves them all:
   over-forgetting both count;
 - the worst record, high side: a data subject asks about one record, not about a mean;
 - the worst record, low side.
+
+The two worst-record parts are taken on a logarithmic scale. Shape and constants were chosen for power on models that
+belong to no audit (digits, the request trained on, fine-tuned away, and treated by NPO); any fixed function keeps the
+tests exact.
 """
 
 from dataclasses import dataclass
@@ -22,7 +26,8 @@ SCALE: Final = 1_000_000
 """Scores are written as whole millionths, because evidence holds integers only."""
 
 _LIMIT: Final = 2**52
-_SHRINK: Final = 0.5
+_SHRINK: Final = 0.25
+"""Share of the pooled variance: with a few dozen pilots a record's own variance is usable, but not alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +36,7 @@ class CombinedScore:
 
     Args:
         mean: Mean signal of each record over models that never saw it, shape (records,).
-        spread: Within-record standard deviation, shrunk half-way to the pooled one, shape (records,).
+        spread: Within-record standard deviation, shrunk towards the pooled one, shape (records,).
         weight: Weight of each record in the log-likelihood ratio, shape (records,).
         centre: Mean of the three parts over the centring pilots, shape (3,).
         scale: Their standard deviation, shape (3,).
@@ -62,7 +67,10 @@ class CombinedScore:
 
 def _parts(signals: FloatArray, mean: FloatArray, spread: FloatArray, weight: FloatArray) -> FloatArray:
     standardised = (signals - mean) / spread
-    return np.stack([signals @ weight, standardised.max(axis=1), -standardised.min(axis=1)], axis=1)
+    # A retrained model, too, now and then gets one record very wrong. On a logarithmic scale such a model stays within
+    # reach of its kind; on the linear one a single outlier among the references hides everything below it.
+    high, low = standardised.max(axis=1), -standardised.min(axis=1)
+    return np.stack([signals @ weight, np.log1p(np.maximum(high, 0)), np.log1p(np.maximum(low, 0))], axis=1)
 
 
 def fit_combined(original: npt.ArrayLike, retrained: npt.ArrayLike, centring: npt.ArrayLike) -> CombinedScore:

@@ -223,10 +223,16 @@ def _group(claim: Claim, index: Mapping[str, Claim], _method: str, model: str) -
     return said, source, eps_value(claim), f"{eps_level(claim)}; {eps_plain(claim)}"
 
 
-def _two_pools(claim: Claim, _index: Mapping[str, Claim], _method: str, _model: str) -> _Cells:
-    source = f"from {text(claim, 'tpr')} and {text(claim, 'fpr')}"
-    bound = f"eps ≥ {text(claim, 'bound')} at delta = {text(claim, 'delta')}"
-    return "Cross-check by two pools; supports no verdict", source, bound, ""
+def _two_pools(claim: Claim, index: Mapping[str, Claim], _method: str, _model: str) -> _Cells:
+    ends = [_counted(index, text(claim, key)) for key in ("tpr", "fpr")]
+    bound, delta = f"eps ≥ {text(claim, 'bound')}", f"at delta = {text(claim, 'delta')}"
+    return "Cross-check by two pools; supports no verdict", " against ".join(ends), bound, delta
+
+
+def _counted(index: Mapping[str, Claim], name: str) -> str:
+    """Return the count behind a binomial bound, or the bound's name when the count is not listed."""
+    count = index.get(text(index.get(name, {}), "from"), {})
+    return f"{text(count, 'k')} of {text(count, 'n')}" if count else f"from {name}"
 
 
 def _control(claim: Claim, _index: Mapping[str, Claim], _method: str, _model: str) -> _Cells:
@@ -314,12 +320,10 @@ def _cp(claim: Claim, index: Mapping[str, Claim], _method: str, _model: str) -> 
 
 def _utility(claim: Claim, index: Mapping[str, Claim], _method: str, _model: str) -> _Cells:
     bound = index.get(text(claim, "from"), {})
-    count = index.get(text(bound, "from"), {})
     level = confidence(field(bound, "alpha"), "utility alpha") if field(bound, "alpha") is not None else NOT_STATED
-    counted = f"{text(count, 'k')} of {text(count, 'n')} right" if count else f"from {text(claim, 'from')}"
     return (
         f"Accuracy on {text(claim, 'set')} records",
-        counted,
+        f"{_counted(index, text(claim, 'from'))} right",
         f"accuracy ≥ {text(claim, 'accuracyAtLeast')}",
         f"at {level} (one-sided)",
     )

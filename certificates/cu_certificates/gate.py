@@ -359,11 +359,10 @@ def run_gate(
             "give the file with --model or its SHA-256 with --model-digest"
         )
     digest = None if model_digest is None else _digest(model_digest)
-    from cu_certificates.keys import default_key_folder
-    from cu_certificates.trust import load_trust
+    from cu_certificates.trust import reader_trust
     from cu_certificates.verify import verify
 
-    trusted = load_trust(trust or policy.trust or default_key_folder() / "trust.toml")
+    trusted = reader_trust(trust or policy.trust)
     try:
         certificate = verify(
             file,

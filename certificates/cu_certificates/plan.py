@@ -10,20 +10,14 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Final
 
-from cu_certificates.check.context import QUESTIONS
-from cu_certificates.check.rules import (
-    CONTROL_TAIL,
-    critical_guesses,
-    power_at,
-    smallest_accuracy,
-    smallest_references,
-)
+from cu_certificates.check.design import ATTACK_OF, LEVELS, MAX_SLOTS, QUESTIONS
+from cu_certificates.check.power import critical_guesses, power_at, smallest_accuracy, smallest_references
+from cu_certificates.check.rules import CONTROL_TAIL
 from cu_certificates.check.strict import canonical
-from cu_certificates.check.tails import beta_binomial_tail, coinflip_bound, group_bound
+from cu_certificates.check.tails import MAX_EPS, beta_binomial_tail, coinflip_bound, group_bound
 from cu_certificates.errors import UsageError
 
 KIND: Final = "cu-cert-plan/1"
-ATTACK_OF: Final = {"procedure": "eps-coinflip", "artifact": "conformal-p"}
 
 
 def default_guesses(slots: int) -> int:
@@ -54,6 +48,23 @@ class Subject:
     level: str
     tested_eps: Fraction
     tested_delta: Fraction
+
+    def __post_init__(self) -> None:
+        if self.guarantee not in LEVELS or self.level not in LEVELS[self.guarantee]:
+            raise UsageError(
+                f"plan: subject {self.name} states guarantee {self.guarantee!r} at level {self.level!r}; expected "
+                + "; ".join(f"{name} with {', '.join(levels)}" for name, levels in LEVELS.items())
+            )
+        if not 0 <= self.tested_eps <= MAX_EPS or not 0 <= self.tested_delta < 1:
+            raise UsageError(
+                f"plan: subject {self.name} is tested at eps {self.tested_eps}, delta {self.tested_delta}; expected "
+                f"eps from 0 to {MAX_EPS} and delta from 0 to below 1"
+            )
+        if self.guarantee == "exact" and (self.tested_eps or self.tested_delta):
+            raise UsageError(
+                f"plan: subject {self.name} states an exact guarantee but is tested at eps {self.tested_eps}, delta "
+                f"{self.tested_delta}; expected 0 and 0"
+            )
 
     def to_json(self) -> dict[str, object]:
         """Return the subject as it stands in ``plan.json``."""
@@ -97,6 +108,8 @@ class Sizes:
                 raise UsageError(
                     f"plan: {guesses} guesses over {slots} slots; expected an even number from 2 to {slots}"
                 )
+            if slots > MAX_SLOTS:
+                raise UsageError(f"plan: {slots} slots; expected at most {MAX_SLOTS}")
         if self.references < 1 or self.negatives < 1 or self.pilots < 2:
             raise UsageError(
                 f"plan: {self.references} references, {self.negatives} negative controls, {self.pilots} pilots; "
@@ -161,10 +174,31 @@ class Plan:
     direction: str = "both"
 
     def __post_init__(self) -> None:
-        if not self.questions or not set(self.questions) <= set(QUESTIONS):
-            raise UsageError(f"plan: questions {list(self.questions)}; expected some of {', '.join(QUESTIONS)}")
+        if not self.questions or sorted(set(self.questions) & set(QUESTIONS)) != sorted(self.questions):
+            raise UsageError(
+                f"plan: questions {list(self.questions)}; expected some of {', '.join(QUESTIONS)}, each once"
+            )
         if not 0 < self.alpha_total < 1:
             raise UsageError(f"plan: alpha {self.alpha_total}; expected strictly between 0 and 1")
+        if self.attempt < 1 or self.request_size < 1 or not 0 <= self.detect_eps <= MAX_EPS:
+            raise UsageError(
+                f"plan: attempt {self.attempt}, {self.request_size} ids, detect_eps {self.detect_eps}; expected at "
+                f"least 1 and 1, and 0 to {MAX_EPS}"
+            )
+        for what, found in (("name", [s.name for s in self.subjects]), ("file", [s.model for s in self.subjects])):
+            if not found or len(set(found)) != len(found):
+                raise UsageError(
+                    f"plan: {len(found)} subjects with {len(set(found))} different {what}s; expected at least one "
+                    "subject, and one entry for each file: audit a file twice under two plans"
+                )
+        stated = {subject.guarantee for subject in self.subjects}
+        if self.direction not in ("both", "forward") or (self.direction == "forward" and stated != {"certified"}):
+            raise UsageError(
+                f"plan: direction {self.direction!r}; expected 'both', or 'forward' when each subject states a "
+                "certified guarantee, in one direction"
+            )
+        if "procedure" in self.questions and any(subject.method is None for subject in self.subjects):
+            raise UsageError("plan: the procedure question needs to know the method of every subject; name it")
 
     def share(self) -> Fraction:
         """Return the share of alpha that each question spends."""
@@ -253,11 +287,13 @@ class Plan:
     def underpowered(self) -> list[str]:
         """Say, one line each, which planned power these sizes do not reach."""
         return [
-            f"{subject.name}, {question}: {self.sizes.slots} slots do not exceed eps* = {subject.tested_eps} with "
+            _impossible(self, subject, question, found)
+            if not found.possible
+            else f"{subject.name}, {question}: {self.sizes.slots} slots do not exceed eps* = {subject.tested_eps} with "
             f"probability 0.8 when the truth is eps = {self.detect_eps}"
             for subject in self.subjects
             for question in self.questions
-            if not self.resolution(subject, question).reached
+            if not (found := self.resolution(subject, question)).reached
         ]
 
 

@@ -17,10 +17,10 @@ from typing import Any, Final, NoReturn
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from cu_certificates._files import make_folder, read_bytes, write_atomic, write_new
+from cu_certificates._files import kind_of, make_folder, read_bytes, write_atomic, write_new
 from cu_certificates.envelope import PREDICATE_TYPE
-from cu_certificates.errors import PolicyError
-from cu_certificates.keys import ALGORITHM, fingerprint, load_public_key
+from cu_certificates.errors import MissingFileError, PolicyError
+from cu_certificates.keys import ALGORITHM, default_key_folder, fingerprint, load_public_key
 
 SCHEMA: Final = 1
 ROLES: Final = ("auditor", "controller", "gate")
@@ -232,6 +232,27 @@ def load_trust(path: Path) -> Trust:
         source.fail(
             str(error), key, table="time" if key in _TIME else "key", index=len(keys) - 1 if key == "keyid" else 0
         )
+
+
+def reader_trust(given: Path | None) -> Trust:
+    """Read the trust file that a reader names, else ``trust.toml`` in the user's own folder.
+
+    It is never looked for beside a certificate, which could otherwise vouch for itself.
+
+    Args:
+        given: The file that the reader names.
+
+    Raises:
+        MissingFileError: There is none; the message tells how to make one.
+        PolicyError: It does not say what it must.
+    """
+    path = default_key_folder() / "trust.toml" if given is None else given
+    if kind_of(path) == "absent":
+        raise MissingFileError(
+            f"trust file {str(path)!r} does not exist; get the auditor's public key by a channel that you trust, make "
+            "a trust file with 'cu-cert key trust KEY.pub.pem -o trust.toml', and name it with --trust"
+        )
+    return load_trust(path)
 
 
 def _quoted(text: str) -> str:

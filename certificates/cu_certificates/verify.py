@@ -148,7 +148,7 @@ def _trusted_key(carrier: Carrier, trust: Trust, log: _Log) -> TrustedKey:
             "trust",
             f"the file names key {carrier.keyid!r}, which {str(trust.path)!r} does not list; to trust it, get the "
             "public key from its holder by another channel, compare what 'cu-cert key show FILE' prints with this "
-            "fingerprint, and add a [[key]] table with both to the trust file",
+            "fingerprint, and make a trust file with 'cu-cert key trust FILE' or add a [[key]] table to yours",
         )
     if carrier.hint != key.keyid:
         raise UntrustedError("carrier", f"publicKey.hint is {carrier.hint!r}; expected the signer's {key.keyid!r}")

@@ -34,7 +34,7 @@ def audited_json(done: Audited) -> dict[str, Any]:
 def audited_lines(done: Audited) -> list[str]:
     """Return the outcome for a person; the verdict is the last line."""
     if not done.issued:
-        return ["dry run: nothing was trained and nothing was written"]
+        return ["dry run: nothing was trained and no certificate was written"]
     issued = done.issued[0]
     lines = [
         f"certificate  {issued.certificate}",
@@ -47,10 +47,23 @@ def audited_lines(done: Audited) -> list[str]:
     made = "made now" if done.key.created else "existing"
     lines += [
         f"signed by    {done.key.key.keyid} ({made} key {done.key.path}; independence: internal)",
+        f"public key   {done.key.public_path} (to hand on; readers trust it with cu-cert key trust)",
         f"verify with  cu-cert verify {issued.report} --trust TRUST.toml, where the reader's TRUST.toml names this key",
     ]
     lines += [f"reason       {reason}" for reason in issued.result.reasons]
     return [*lines, f"verdict      {issued.result.stated}"]
+
+
+def require_gate(policy: Path, trust: Path | None) -> None:
+    """Read what the gate will need, so that a missing trust file shows before the audit and not hours later.
+
+    Raises:
+        CertificateError: Policy or trust file is missing or wrong.
+    """
+    from cu_certificates.policy import load_policy
+    from cu_certificates.trust import reader_trust
+
+    reader_trust(trust or load_policy(policy).trust)
 
 
 def gate_after(done: Audited, policy: Path, model: Path, trust: Path | None, *, quiet: bool) -> int:

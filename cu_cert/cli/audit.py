@@ -9,10 +9,15 @@ from cu_cert.cli._options import echo_json, settings
 
 
 def command(
-    model: Annotated[Path, typer.Argument(help="The model under audit.")],
-    forget: Annotated[Path, typer.Option(help="The ids that must go: one a line, or CSV with an id column.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="The model under audit.")],
+    forget: Annotated[
+        Path, typer.Option(metavar="FILE", help="The ids that must go: one a line, or CSV with an id column.")
+    ],
     method: Annotated[
-        str | None, typer.Option(help="The method that made the model; default what its sidecar or [unlearning] says.")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="The method that made the model; default: what its sidecar or [unlearning] says."
+        ),
     ] = None,
     options: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A parameter of --method; repeatable.")
@@ -21,18 +26,23 @@ def command(
         str, typer.Option(metavar="auto|none", help="none: ask only whether this very file is typical.")
     ] = "auto",
     original: Annotated[
-        Path | None, typer.Option(help="The model before unlearning, to show beside it in the attacks panel.")
+        Path | None,
+        typer.Option(metavar="FILE", help="The model before unlearning, shown beside it in the attacks panel."),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for certificate, report and evidence.")] = Path("audit-out"),
-    budget: Annotated[int | None, typer.Option(min=1, help="Train at most this many models.")] = None,
-    key: Annotated[Path | None, typer.Option(help="Private key that signs; default that of [signing].")] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for certificate, report and evidence.")] = Path(
+        "audit-out"
+    ),
+    budget: Annotated[int | None, typer.Option(min=1, metavar="N", help="Train at most this many models.")] = None,
+    key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Private key that signs; default that of [signing].")
+    ] = None,
     passphrase_fd: Annotated[
-        int | None, typer.Option(min=0, help="Read the key's passphrase from this file descriptor.")
+        int | None, typer.Option(min=0, metavar="N", help="Read the key's passphrase from file descriptor N.")
     ] = None,
     no_sign: Annotated[bool, typer.Option("--no-sign", help="Write an unsigned draft.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print plan and forecast, train nothing.")] = False,
     gate: Annotated[bool, typer.Option("--gate", help="End with the gate's decision and exit code.")] = False,
-    trust: Annotated[Path | None, typer.Option(help="With --gate: the keys you trust.")] = None,
+    trust: Annotated[Path | None, typer.Option(metavar="FILE", help="With --gate: the keys you trust.")] = None,
     allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Go on when ids are not in the data.")] = False,
     allow_underpowered: Annotated[
         bool, typer.Option("--allow-underpowered", help="Go on with sizes that do not reach the planned power.")
@@ -40,6 +50,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure whether a deletion took, and write a signed certificate; exits 0 whatever the verdict."""
+    from cu_cert.cli._audit_text import audited_json, audited_lines, gate_after, require_gate
     from cu_cert.cli.key import read_passphrase
     from cu_cert.errors import ConfigError
     from cu_cert.project import find_project, load_project
@@ -54,6 +65,8 @@ def command(
     if gate and (no_sign or dry_run):
         raise ConfigError("--gate: needs a signed certificate; leave out --no-sign and --dry-run")
     project = load_project(find_project(Path.cwd()))
+    if gate:
+        require_gate(project.path, trust)
     say = (lambda line: None) if as_json else typer.echo
     done = audit(
         model,
@@ -74,8 +87,6 @@ def command(
         quiet=as_json,
         say=say,
     )
-    from cu_cert.cli._audit_text import audited_json, audited_lines, gate_after
-
     if as_json:
         echo_json(audited_json(done))
     else:

@@ -7,9 +7,12 @@ import typer
 
 
 def command(
-    file: Annotated[Path, typer.Argument(help="certificate.sigstore.json, report.html or certificate.draft.json.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="certificate.sigstore.json, report.html or certificate.draft.json.")
+    ],
     evidence: Annotated[
-        Path | None, typer.Option(help="Folder with plan.json and evidence/. Default: the folder of FILE.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder with plan.json and evidence/. Default: the folder of FILE."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:

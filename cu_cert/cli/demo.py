@@ -7,7 +7,7 @@ import typer
 
 
 def command(
-    out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("demo-out"),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for everything the demo makes.")] = Path("demo-out"),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Train on digits, audit an untouched, an edited and a retrained model, sign, verify, gate."""

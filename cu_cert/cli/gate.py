@@ -7,28 +7,34 @@ import typer
 
 
 def command(
-    file: Annotated[Path, typer.Argument(help="certificate.sigstore.json or report.html.")],
-    policy: Annotated[Path, typer.Option(help="cu-cert.toml, or a file that holds its policy table alone.")],
-    model: Annotated[Path | None, typer.Option(help="The model about to be used; it is hashed, never loaded.")] = None,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="certificate.sigstore.json or report.html.")],
+    policy: Annotated[
+        Path, typer.Option(metavar="FILE", help="cu-cert.toml, or a file that holds its policy table alone.")
+    ],
+    model: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The model about to be used; it is hashed, never loaded.")
+    ] = None,
     model_digest: Annotated[
         str | None, typer.Option(metavar="HEX", help="SHA-256 of the model, instead of --model.")
     ] = None,
     trust: Annotated[
         Path | None,
         typer.Option(
+            metavar="FILE",
             help="The keys you trust. Default: the policy's trust file, else trust.toml in your configuration folder.",
             show_default=False,
         ),
     ] = None,
     evidence: Annotated[
-        Path | None, typer.Option(help="Folder with plan.json and the evidence files. Default: the folder of FILE.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder with plan.json and the evidence files. Default: the folder of FILE."),
     ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     exit_zero: Annotated[
         bool, typer.Option("--exit-zero", help="Report only: exit 0 whatever the decision; errors still exit 2.")
     ] = False,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Also write the JSON report to this file.")
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Also write the JSON report to this file.")
     ] = None,
 ) -> None:
     """Let a pipeline go on (0) or stop it: policy violated (1), inconclusive (3), untrusted (4)."""

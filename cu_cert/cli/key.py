@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Make and show keys.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(help="Make a key, show its fingerprint, trust one.", no_args_is_help=True, add_completion=False)
 
 _MAX_PASSPHRASE = 4096
 
@@ -45,10 +45,15 @@ def read_passphrase(descriptor: int) -> bytes:
 def generate(
     path: Annotated[
         Path | None,
-        typer.Argument(help="The new file. Default: audit-key.pem in your configuration folder.", show_default=False),
+        typer.Argument(
+            metavar="FILE",
+            help="The new file. Default: audit-key.pem in your configuration folder.",
+            show_default=False,
+        ),
     ] = None,
     passphrase_fd: Annotated[
-        int | None, typer.Option(min=0, help="Protect the key with the passphrase read from this file descriptor.")
+        int | None,
+        typer.Option(min=0, metavar="N", help="Protect the key with the passphrase read from file descriptor N."),
     ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -77,9 +82,9 @@ def generate(
     typer.echo(f"fingerprint  {key.keyid} (tell it to them by another channel)")
 
 
-@app.command("show")
+@app.command("show", short_help="Show the fingerprint of a public key.")
 def show(
-    file: Annotated[Path, typer.Argument(help="A public key, PEM.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A public key, PEM.")],
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Show the fingerprint of a public key, the same that ssh-keygen -lf prints."""
@@ -96,3 +101,28 @@ def show(
         )
         return
     typer.echo(f"{keyid}  {ALGORITHM}  {file}")
+
+
+@app.command("trust", short_help="Write a trust file for one key.")
+def trust(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The public key to trust, PEM.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help="The new trust file; nothing is overwritten.")
+    ] = Path("trust.toml"),
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Write a trust file for one key; compare its fingerprint with what its holder tells you first."""
+    from datetime import UTC, datetime, timedelta
+
+    from cu_certificates.trust import write_trust
+
+    # A day back, so that a certificate issued a moment ago by a clock ahead of this one is not too early.
+    start = datetime.now(UTC).replace(microsecond=0) - timedelta(days=1)
+    key = write_trust(out, file, not_before=start).keys[0]
+    if json_output:
+        import json
+
+        typer.echo(json.dumps({"schema": "cu-cert-key/1", "trust": str(out), "keyid": key.keyid}, indent=2))
+        return
+    typer.echo(f"{out} trusts {key.keyid} for audits from {key.not_before:%Y-%m-%d} to {key.not_after:%Y-%m-%d}")
+    typer.echo("Compare this fingerprint with what the key's holder tells you by another channel.")

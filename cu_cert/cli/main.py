@@ -26,19 +26,19 @@ app = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _verb, _module in (
-    ("demo", demo),
-    ("init", init),
-    ("train", train),
-    ("unlearn", unlearn),
-    ("audit", audit),
-    ("verify", verify),
-    ("check", check),
-    ("gate", gate),
-    ("report", report),
-    ("methods", methods),
+for _verb, _module, _line in (
+    ("demo", demo, "Run the main job once on built-in data: audit, sign, verify, gate."),
+    ("init", init, "Write a commented cu-cert.toml into this folder."),
+    ("train", train, "Train the project's recipe."),
+    ("unlearn", unlearn, "Edit or retrain a model so that a request's records go."),
+    ("audit", audit, "Measure whether a deletion took; write a signed certificate."),
+    ("verify", verify, "Check signature, trust and every claim of a certificate."),
+    ("check", check, "Re-derive every claim from the evidence; looks at no signature."),
+    ("gate", gate, "Hold a certificate against a policy; the exit code decides."),
+    ("report", report, "Draw the report of a certificate again."),
+    ("methods", methods, "List the unlearning methods and what each states about itself."),
 ):
-    app.command(_verb)(_module.command)
+    app.command(_verb, short_help=_line)(_module.command)
 app.add_typer(key.app, name="key")
 
 
@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; every error becomes one message on standard error."""
     try:
-        outcome = app(arguments, standalone_mode=False)
+        outcome = app(arguments, prog_name="cu-cert", standalone_mode=False)
         return outcome if isinstance(outcome, int) else 0
     except (KeyboardInterrupt, typer.Abort):
         print("cu-cert: interrupted; what was finished is kept, and the same command goes on", file=sys.stderr)

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from cu_cert.cli._options import echo_json
+from cu_cert.cli.verify import plain
+
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
@@ -95,12 +98,18 @@ def _verified(file: Path, trust: Path, now: datetime) -> Page:
 
 
 def command(
-    file: Annotated[Path, typer.Argument(help="certificate.sigstore.json, report.html or an unsigned draft.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="certificate.sigstore.json, report.html or an unsigned draft.")
+    ],
     trust: Annotated[
         Path | None,
-        typer.Option(help="The keys you trust. Without it the page is marked as unverified.", show_default=False),
+        typer.Option(
+            metavar="FILE", help="The keys you trust. Without it the page is marked as unverified.", show_default=False
+        ),
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the page.")] = Path("report.html"),
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where to write the page.")] = Path(
+        "report.html"
+    ),
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Draw the report of a certificate again; without trusted keys the page says that nothing was checked."""
@@ -113,8 +122,6 @@ def command(
     write = write_new if trust is None else write_atomic
     write(output, page.data, what="report")
     if json_output:
-        import json
-
         document = {
             "schema": "cu-cert-report/1",
             "file": str(file),
@@ -124,7 +131,7 @@ def command(
             "payload": {"sha256": page.payload_sha256},
             "missing": list(page.missing),
         }
-        typer.echo(json.dumps(document, indent=2))
+        echo_json(document)
         return
     note = f"; not at hand: {', '.join(page.missing)}" if page.missing else ""
-    typer.echo(f"{output}: {page.status}; states {page.verdict or 'no verdict (draft)'}{note}")
+    typer.echo(plain(f"{output}: {page.status}; states {page.verdict or 'no verdict (draft)'}{note}"))

@@ -9,7 +9,9 @@ from cu_cert.cli._options import echo_json
 
 
 def command(
-    out: Annotated[Path, typer.Option("--out", "-o", help="The model file to write.")] = Path("model.pt"),
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The model file to write.")] = Path(
+        "model.pt"
+    ),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Train the project's recipe on its training records; the same project gives the same bytes."""

@@ -9,10 +9,16 @@ from cu_cert.cli._options import echo_json, settings
 
 
 def command(
-    model: Annotated[Path, typer.Argument(help="The model before.")],
-    forget: Annotated[Path, typer.Option(help="The ids that must go: one a line, or CSV with an id column.")],
-    method: Annotated[str | None, typer.Option(help="The method; default that of [unlearning].")] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The model file to write.")] = Path("unlearned.pt"),
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="The model before.")],
+    forget: Annotated[
+        Path, typer.Option(metavar="FILE", help="The ids that must go: one a line, or CSV with an id column.")
+    ],
+    method: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The method; default that of [unlearning].")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The model file to write.")] = Path(
+        "unlearned.pt"
+    ),
     options: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A parameter of the method; repeatable.")
     ] = None,
@@ -46,4 +52,4 @@ def command(
     for name, (before, after) in (("request", done.request_accuracy), ("held-out", done.held_out_accuracy)):
         typer.echo(f"accuracy on {name:9}{before:.4f} before, {after:.4f} after")
     typer.echo("A changed accuracy shows nothing about what remains. Next:")
-    typer.echo(f"  cu-cert audit {done.model} --forget {forget}")
+    typer.echo(f"  cu-cert audit {done.model} --forget {forget} --original {model}")

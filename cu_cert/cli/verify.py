@@ -13,16 +13,22 @@ _STATE_WIDTH = 12
 
 
 def command(
-    file: Annotated[Path, typer.Argument(help="certificate.sigstore.json or report.html.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="certificate.sigstore.json or report.html.")],
     trust: Annotated[
         Path | None,
-        typer.Option(help="The keys you trust. Default: trust.toml in your configuration folder.", show_default=False),
+        typer.Option(
+            metavar="FILE",
+            help="The keys you trust. Default: trust.toml in your configuration folder.",
+            show_default=False,
+        ),
     ] = None,
     model: Annotated[
-        Path | None, typer.Option(help="The model file to compare with the audited one; it is never loaded.")
+        Path | None,
+        typer.Option(metavar="FILE", help="The model file to compare with the audited one; it is never loaded."),
     ] = None,
     evidence: Annotated[
-        Path | None, typer.Option(help="Folder with plan.json and the evidence files. Default: the folder of FILE.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder with plan.json and the evidence files. Default: the folder of FILE."),
     ] = None,
     without_evidence: Annotated[
         bool,
@@ -33,15 +39,12 @@ def command(
     """Verify a certificate: who signed it, whether you trust them, and whether its claims follow."""
     from datetime import UTC, datetime
 
-    from cu_certificates.keys import default_key_folder
-    from cu_certificates.trust import load_trust
+    from cu_certificates.trust import reader_trust
     from cu_certificates.verify import verify
 
-    # Never the folder of FILE: a trust file that comes with a certificate would let it vouch for itself.
-    trusted = load_trust(default_key_folder() / "trust.toml" if trust is None else trust)
     certificate = verify(
         file,
-        trust=trusted,
+        trust=reader_trust(trust),
         model=model,
         evidence=evidence,
         now=datetime.now(UTC),

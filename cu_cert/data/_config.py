@@ -132,3 +132,10 @@ class DataConfig:
             require(False, "[data] holdout", self.holdout, str(error))
         assert isinstance(share, Fraction)
         return share
+
+
+def ordered(names: set[str]) -> tuple[str, ...]:
+    """Return class names found in data in an order that a person expects: as numbers where all are numbers."""
+    if all(name.isascii() and name.isdigit() for name in names):
+        return tuple(sorted(names, key=lambda name: (int(name), name)))
+    return tuple(sorted(names))

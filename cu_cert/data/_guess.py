@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cu_cert._toml import toml_value
-from cu_cert.data._config import DataConfig
-from cu_cert.data._rows import ordered
+from cu_cert.data._config import DataConfig, ordered
 from cu_cert.data.csv_table import LARGEST, is_missing, read_rows
 from cu_cert.errors import DataError
 

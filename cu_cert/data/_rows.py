@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from cu_cert.data._config import ordered
 from cu_cert.errors import DataError
 from cu_cert.records import Records, make_records
 
@@ -56,13 +57,6 @@ def agreed_classes(where: str, found: Sequence[str], declared: Sequence[str]) ->
             "expected the same names in the same order. Correct one of the two"
         )
     return tuple(found) or tuple(declared)
-
-
-def ordered(names: set[str]) -> tuple[str, ...]:
-    """Return class names found in data in an order that a person expects: as numbers where all are numbers."""
-    if all(name.isascii() and name.isdigit() for name in names):
-        return tuple(sorted(names, key=lambda name: (int(name), name)))
-    return tuple(sorted(names))
 
 
 def _numbers(where: str, x: npt.ArrayLike) -> npt.NDArray[np.generic]:

@@ -8,16 +8,17 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
-from cu_cert.data._config import DataConfig
+from cu_cert.data._config import DataConfig, ordered
 from cu_cert.data._ids import read_text
-from cu_cert.data._rows import assemble, ordered
 from cu_cert.errors import DataError
-from cu_cert.records import Records
 
-LARGEST = float(np.finfo(np.float32).max)
+if TYPE_CHECKING:
+    from cu_cert.records import Records
+
+# numpy is not imported here: `cu-cert init` reads the same files and shall answer at once.
+LARGEST: Final = (2 - 2**-23) * 2.0**127
 """Features are float32; a larger number would become infinite."""
 
 
@@ -34,7 +35,7 @@ class Row:
     cells: list[str]
 
 
-def load(config: DataConfig, root: Path) -> Records:
+def load(config: DataConfig, root: Path) -> "Records":
     """Load a CSV file (comma, UTF-8, one header line).
 
     Features are the numeric columns in the order of the project file, then each categorical column as
@@ -48,6 +49,8 @@ def load(config: DataConfig, root: Path) -> Records:
         DataError: The file is missing or malformed, a column is not there, a cell is missing or not a number, or an
             id stands twice.
     """
+    from cu_cert.data._rows import assemble
+
     path = root / config.source
     header, rows = read_rows(path)
     if not config.numeric and not config.categorical:

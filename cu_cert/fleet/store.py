@@ -6,6 +6,8 @@ same key cannot disturb each other (their bytes are equal).
 
 import io
 import json
+import zipfile
+import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -59,7 +61,7 @@ class Store:
             return Entry(**json.loads(path.read_text("utf-8")))
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OSError) as error:
             raise DataError(f"{path}: damaged store entry ({error}); delete this file and run again") from None
 
     def entry_path(self, key: str) -> Path:
@@ -88,7 +90,7 @@ class Store:
                 return Signals(arrays["margin"], arrays["correct"])
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, OSError) as error:
+        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise DataError(f"{path}: damaged signals ({error}); delete this file and run again") from None
 
     def put_signals(self, key: str, query: str, signals: Signals) -> None:

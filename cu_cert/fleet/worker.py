@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cu_cert.errors import ConfigError, CuCertError
+from cu_cert.errors import ConfigError, DataError, MethodError
 from cu_cert.fleet.environment import code_digest, fingerprint_digest, single_threaded
 from cu_cert.fleet.plan import Identity, Member
 from cu_cert.fleet.store import Entry, Store
@@ -101,6 +101,10 @@ class Workshop:
 
         A run that fails for a reason of its own (it diverged, the method refused) is kept as failed: a planned slot
         that failed is counted, never trained again until it works.
+
+        Raises:
+            DataError: The store is damaged.
+            CuCertError: The disk is full, or the recipe's code was changed; nothing is kept then.
         """
         store, key = Store(self.store), self.identity.key(member)
         entry = store.entry(key)
@@ -110,21 +114,37 @@ class Workshop:
             store.put_signals(key, self.query, self.measure(self.load(key)))
 
     def load(self, key: str) -> "torch.nn.Module":
-        """Return a finished model of the store."""
-        path = Store(self.store).model_path(key)
+        """Return a finished model of the store.
+
+        Raises:
+            DataError: It is missing or damaged.
+        """
+        store = Store(self.store)
+        path, entry = store.model_path(key), store.entry(key)
         model = self.recipe.build(self.train, rng=Stream.from_seed("load"))
-        load_into(model, load_state(path), path)
+        try:
+            load_into(model, load_state(path), path)
+            sound = entry is not None and state_digest(model.state_dict()) == entry.model
+        except DataError:
+            sound = False
+        if not sound:
+            found = "damaged" if path.exists() else "missing"
+            raise DataError(f"{path}: this model of the store is {found}; delete {store.entry_path(key)} and run again")
         return model.eval()
 
     def _train(self, member: Member, store: Store, key: str) -> Entry:
+        _ = self.recipe  # that its code was changed is no failure of this run; nor is a damaged parent or a full disk
+        parent = None if member.parent is None else self._parent(member.parent)
         started = time.process_time()
         problem = digest = ""
         try:
-            model = self._model(member)
-            digest = state_digest(model.state_dict())
-            save_model(store.place(key), model)
-        except CuCertError as error:
+            model = self._model(member, parent)
+            _require_finite(model)
+        except (ConfigError, DataError, MethodError) as error:
             problem = str(error)
+        else:
+            save_model(store.place(key), model)
+            digest = state_digest(model.state_dict())
         entry = Entry(
             model=digest,
             seconds=round(time.process_time() - started, 6),
@@ -135,14 +155,21 @@ class Workshop:
         store.finish(key, entry)
         return entry
 
-    def _model(self, member: Member) -> "torch.nn.Module":
+    def _parent(self, member: Member) -> "torch.nn.Module | str":
+        """Return the model that a method starts from, or why there is none."""
+        key = self.identity.key(member)
+        entry = Store(self.store).entry(key)
+        return f"the model to start from failed: {entry.problem}" if entry and entry.problem else self.load(key)
+
+    def _model(self, member: Member, parent: "torch.nn.Module | str | None") -> "torch.nn.Module":
         rng = Stream(bytes.fromhex(member.seed))
-        if member.parent is None or member.method is None:
+        if isinstance(parent, str):
+            raise MethodError(parent)
+        if parent is None or member.method is None:
             return self.recipe.train(self.train if member.records == "all" else self.retain, rng=rng)
         from cu_cert.methods import get
 
         method = get(member.method, root=self.root)
-        parent = self.load(self.identity.key(member.parent))
         params = method.params(member.options)
         return method.unlearn(parent, self.forget, self.train, recipe=self.recipe, params=params, rng=rng).model
 
@@ -152,6 +179,17 @@ class Workshop:
         return Signals(
             np.concatenate([part.margin for part in parts]), np.concatenate([part.correct for part in parts])
         )
+
+
+def _require_finite(model: "torch.nn.Module") -> None:
+    import torch
+
+    from cu_cert.methods._contract import tensors
+
+    for name, tensor in tensors(model):
+        # torch cannot test types of one byte for NaN.
+        if not bool(torch.isfinite(tensor.float() if tensor.element_size() == 1 else tensor).all()):
+            raise DataError(f"{name} is NaN or infinite after training: it diverged; lower the learning rate")
 
 
 _WORKSHOP: Workshop | None = None

@@ -4,20 +4,26 @@ No signature is looked at here: the standard library has no public-key cryptogra
 signed and then runs exactly this.
 """
 
+import re
 from collections.abc import Callable
+from contextlib import suppress
 from fractions import Fraction
 from typing import Final
 
 from .context import Context, Finding, MissingEvidence
 from .fields import Node, printed, shown
+from .plots import check_plots
 from .result import VERDICTS, CheckResult, ClaimResult, Status
 from .rules import RULES
 from .strict import Rejected, parse
 
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE: Final = "https://cu-cert.example/predicate/unlearning-audit/v1"
+REPORT_NAME: Final = "report.html"
+DECIDING: Final = ("eps-coinflip", "eps-group")
 MAX_CLAIMS: Final = 10_000
-MAX_SUBJECTS: Final = 1000
+
+_VERSION: Final = re.compile(r"1\.(0|[1-9][0-9]{0,3})")
 
 
 def check_payload(payload: bytes, evidence: Callable[[str], bytes | None]) -> CheckResult:
@@ -36,21 +42,18 @@ def check_payload(payload: bytes, evidence: Callable[[str], bytes | None]) -> Ch
     statement = Node(parse(payload, "payload"), "statement")
     statement.text("_type", STATEMENT_TYPE)
     statement.text("predicateType", PREDICATE_TYPE)
-    subjects = statement.nodes("subject")
-    if not 1 <= len(subjects) <= MAX_SUBJECTS:
-        raise Rejected(f"statement.subject: {len(subjects)} subjects; expected 1 to {MAX_SUBJECTS}")
     predicate = statement.node("predicate")
-    if predicate.text("schemaVersion").split(".")[0] != "1":
+    if not _VERSION.fullmatch(predicate.text("schemaVersion")):
         raise Rejected(f"predicate.schemaVersion: {predicate.text('schemaVersion')!r}; this checker knows version 1")
-    model = predicate.node("scope").node("model").digest()
-    if model not in {subject.digest() for subject in subjects}:
-        raise Rejected("statement.subject: does not hold the digest of scope.model")
+    _require_subjects(statement.nodes("subject"), predicate.node("scope").node("model"))
 
     context = Context(predicate, evidence)
     missing = _missing(context)
     results = [_examine(claim, context) for claim in _claims(predicate)]
+    if not any(result.status == "rejected" for result in results):
+        check_plots(context)
     derived, reasons = derive_verdict(context, results, missing)
-    stated = predicate.node("verdict").text("value", *VERDICTS) if predicate.has("verdict") else None
+    stated = _stated(predicate) if predicate.has("verdict") else None
     return CheckResult(
         statement=dict(statement.value),
         claims=tuple(results),
@@ -61,6 +64,25 @@ def check_payload(payload: bytes, evidence: Callable[[str], bytes | None]) -> Ch
     )
 
 
+def _require_subjects(subjects: list[Node], model: Node) -> None:
+    """Demand that the statement speaks of the audited model and its report, and vouches for nothing else."""
+    names = [subject.text("name") for subject in subjects]
+    if len(set(names)) != len(names) or not set(names) <= {model.text("name"), REPORT_NAME}:
+        raise Rejected(f"statement.subject: {names}; expected {model.text('name')!r} and {REPORT_NAME!r}, each once")
+    if (model.text("name"), model.digest()) not in {(subject.text("name"), subject.digest()) for subject in subjects}:
+        raise Rejected("statement.subject: does not hold the digest of scope.model under its name")
+
+
+def _stated(predicate: Node) -> str:
+    """Return the stated verdict, which must name every bound that decides a question as its basis, and nothing else."""
+    verdict = predicate.node("verdict")
+    deciding = [claim.text("id") for claim in predicate.nodes("claims") if claim.text("type") in DECIDING]
+    if verdict.texts("basis") != deciding:
+        raise Rejected(f"{verdict.path}.basis: {verdict.texts('basis')}; the bounds that decide are {deciding}")
+    verdict.texts("reasons")
+    return verdict.text("value", *VERDICTS)
+
+
 def _missing(context: Context) -> tuple[str, ...]:
     absent = []
     for identifier in context.evidence_ids():
@@ -68,7 +90,7 @@ def _missing(context: Context) -> tuple[str, ...]:
             context.evidence(identifier)
         except MissingEvidence as gap:
             absent.append(gap.name)
-    if not absent:
+    with suppress(MissingEvidence):
         _ = context.subject  # plan and certificate must agree before any claim is looked at
     return tuple(absent)
 
@@ -126,6 +148,8 @@ def derive_verdict(
             gaps.append(f"{question}: its negative control failed, so it makes no claim")
         elif finding.negative is None:
             gaps.append(f"{question}: its negative control is missing, so it makes no claim")
+        elif not finding.split:
+            gaps.append(f"{question}: nothing shows that its score was fitted on other models, so it makes no claim")
         elif finding.bound is not None and finding.bound > context.tested_eps:
             refuting.append(
                 f"{question}: eps >= {printed(finding.bound)} exceeds the guarantee under test, "

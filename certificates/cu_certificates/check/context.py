@@ -7,11 +7,12 @@ from functools import cached_property
 from hashlib import sha256
 from typing import Final
 
+from .design import EVIDENCE_OF, Coins, read_coins, require_plan, require_setting, require_subject, same
 from .fields import Node
 from .strict import Rejected, parse
-from .tables import ArtifactTable, SlotTable, read_artifact, read_slots
+from .tables import ArtifactTable, PilotTable, SlotTable, read_artifact, read_pilots, read_slots, rows
 
-QUESTIONS: Final = ("procedure", "artifact")
+REQUEST_SCHEME: Final = "cu-cert-forget/1"
 
 
 class MissingEvidence(Exception):
@@ -34,19 +35,21 @@ class Finding:
         bound: Proven lower bound on eps, failed runs counted as wrong guesses.
         generous: The same with failed runs counted as right guesses: what a pass must still survive.
         alpha: Level that the bound spent.
-        claim: Id of the bound's claim.
+        least_p: The p-value had failed references scored low (artifact question).
         positive: Whether the positive control was detected.
         negative: Whether the negative control was sound.
         powered: Whether the planned power is reached.
+        split: Whether the score was fitted on models that this question does not judge.
     """
 
     bound: Fraction | None = None
     generous: Fraction | None = None
     alpha: Fraction = Fraction(0)
-    claim: str = ""
+    least_p: Fraction | None = None
     positive: bool | None = None
     negative: bool | None = None
     powered: bool | None = None
+    split: bool = False
 
 
 @dataclass
@@ -70,14 +73,17 @@ class Context:
     unseen: dict[str, str] = field(default_factory=dict)
     _files: dict[str, bytes] = field(default_factory=dict)
     _reading: dict[str, Node] = field(default_factory=dict)
+    _rows: dict[str, list[Node]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        names = set()
         for entry in self.predicate.nodes("evidence"):
-            identifier = entry.text("id")
-            if identifier in self._reading:
-                raise Rejected(f"{entry.path}.id: {identifier!r} stands twice")
+            identifier, name = entry.text("id"), entry.text("name")
+            if identifier in self._reading or name in names:
+                raise Rejected(f"{entry.path}: {identifier!r} or its name stands twice")
             entry.digest()
             self._reading[identifier] = entry
+            names.add(name)
 
     def evidence_name(self, identifier: str) -> str:
         """Return the file name of an evidence id."""
@@ -107,6 +113,12 @@ class Context:
         self._files[identifier] = data
         return data
 
+    def rows(self, identifier: str) -> list[Node]:
+        """Return the parsed lines of an evidence file; raises as :meth:`evidence` does."""
+        if identifier not in self._rows:
+            self._rows[identifier] = rows(self.evidence(identifier), self.evidence_name(identifier))
+        return self._rows[identifier]
+
     @cached_property
     def plan_digest(self) -> str:
         """P, the digest of the plan."""
@@ -119,12 +131,10 @@ class Context:
         if sha256(data).hexdigest() != self.plan_digest:
             raise Rejected("plan.json: its digest is not the certificate's plan.digest")
         plan = Node(parse(data, "plan.json"), "plan.json")
-        plan.text("kind", "cu-cert-plan/1")
-        stated = self.predicate.node("plan")
-        for key in ("questions", "alphaTotal", "alphaSplit", "detectEps", "seedCommitment", "attempt", "attacks"):
-            if stated.value.get(key) != plan.value.get(key):
-                raise Rejected(f"predicate.plan.{key}: differs from plan.json")
-        if self.predicate.node("request").node("commitment").hex("root") != plan.node("request").hex("root"):
+        require_plan(plan, self.predicate.node("plan"))
+        request = self.predicate.node("request").node("commitment")
+        request.text("scheme", REQUEST_SCHEME)
+        if request.hex("root") != plan.node("request").hex("root"):
             raise Rejected("predicate.request: its root is not the one in plan.json")
         return plan
 
@@ -140,13 +150,21 @@ class Context:
         method, stated = self.predicate.node("unlearning"), self.predicate.node("plan")
         pairs = (("method", method), ("guarantee", method), ("level", method), ("parameters", method))
         for key, node in (*pairs, ("testedEps", stated), ("testedDelta", stated)):
-            if entry.value.get(key) != node.value.get(key):
+            if not same(entry.value.get(key), node.value.get(key)):
                 raise Rejected(f"{node.path}.{key}: differs from the subject's entry in plan.json")
-        if entry.text("guarantee", "exact", "certified", "none") == "exact" and (
-            entry.number("testedEps") or entry.number("testedDelta")
-        ):
-            raise Rejected(f"{entry.path}: states an exact guarantee but is not tested at (0, 0)")
+        require_subject(entry)
         return entry
+
+    @cached_property
+    def setting(self) -> Node:
+        """The plan, after everything that a statistical claim rests on was compared with the certificate."""
+        require_setting(self.plan, self.subject, self.predicate)
+        return self.plan
+
+    @cached_property
+    def coins(self) -> Coins:
+        """The sizes of the procedure question."""
+        return read_coins(self.setting, self.subject)
 
     @cached_property
     def tested_eps(self) -> Fraction:
@@ -161,6 +179,7 @@ class Context:
     @cached_property
     def slots(self) -> SlotTable:
         """The table of the procedure question."""
+        _ = self.coins  # the sizes are in range before any coin is derived
         identity = self.subject.value.get("method") == "identity"
         return read_slots(
             self.evidence("slots"),
@@ -173,10 +192,29 @@ class Context:
     @cached_property
     def artifact(self) -> ArtifactTable:
         """The table of the artifact question."""
-        table = read_artifact(self.evidence("artifact"), self.evidence_name("artifact"), plan=self.plan)
+        table = read_artifact(self.evidence("artifact"), self.evidence_name("artifact"), plan=self.setting)
         if table.file != self.predicate.node("scope").node("model").digest():
             raise Rejected("evidence/artifact: the judged file is not the audited model")
         return table
+
+    @cached_property
+    def pilots(self) -> PilotTable:
+        """The models on which the score was fitted."""
+        return read_pilots(
+            self.rows("pilots"), self.evidence_name("pilots"), self.setting.node("score").whole("pilots")
+        )
+
+    def assume(self, claim: Node, *needed: str) -> None:
+        """Demand that the certificate lists the assumptions on which a claim rests.
+
+        Raises:
+            Rejected: One is not listed.
+        """
+        absent = set(needed) - set(self.predicate.texts("assumptions"))
+        if absent:
+            raise Rejected(
+                f"{claim.path}: rests on {', '.join(sorted(absent))}, which predicate.assumptions leaves out"
+            )
 
     def parent(self, claim: Node, key: str, kind: str, side: str | None = None) -> tuple[Node, Fraction]:
         """Return the claim that another one builds on, and what was established there.
@@ -205,14 +243,15 @@ class Context:
 
     def questions(self) -> list[str]:
         """The planned questions."""
-        found = self.predicate.node("plan").texts("questions")
-        if not found or len(set(found)) != len(found) or not set(found) <= set(QUESTIONS):
-            raise Rejected(f"predicate.plan.questions: {found}; expected some of {', '.join(QUESTIONS)}, each once")
-        return found
+        return self.predicate.node("plan").texts("questions")
+
+    def judged(self) -> list[str]:
+        """The evidence files in which the planned questions judge their models."""
+        return [EVIDENCE_OF[question] for question in self.questions()]
 
     def share(self, question: str) -> Fraction:
         """The planned share of alpha of a question."""
-        return self.plan.node("alphaSplit").level(question)
+        return self.setting.node("alphaSplit").level(question)
 
     def finding(self, question: str) -> Finding:
         """The record of what was established about a question."""

@@ -66,6 +66,8 @@ def parse(data: bytes, what: str = "document", *, max_bytes: int = MAX_BYTES) ->
     def bounded_int(literal: str) -> int:
         if len(literal) > 17:
             raise Rejected(f"{what}: integer of {len(literal)} digits; expected less than 2^53 in magnitude")
+        if literal == "-0":
+            raise Rejected(f"{what}: number '-0'; expected 0")
         return int(literal)
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Evidence files: JSON lines of integers and digests, read strictly and indexed for the rules."""
 
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 from .coins import coin, seed_commitment
 from .fields import Node
@@ -75,6 +76,8 @@ def read_slots(data: bytes, name: str, *, plan: Node, plan_digest: str, identity
     slots, controls = procedure.whole("slots", 1), procedure.whole("controlSlots", 1)
     found = _index(rows(data, name), name)
     seed, nonce = _opening(found, plan, name)
+    if slots > len(found.entries):
+        raise Rejected(f"{name}: {len(found.entries)} runs; the plan has {slots} slots")
 
     coins = tuple(coin(seed, plan_digest, nonce, "slots", slot) for slot in range(slots))
     control_coins = tuple(coin(seed, plan_digest, nonce, "control", slot) for slot in range(controls))
@@ -83,11 +86,13 @@ def read_slots(data: bytes, name: str, *, plan: Node, plan_digest: str, identity
     # The retrained models of the main run serve the control first, in slot order; further ones are its own.
     spare = [model for model, bit in zip(main, coins, strict=True) if not bit]
     negative: list[Model] = []
+    own: list[Model] = []
     for slot, bit in enumerate(control_coins):
-        if bit:
-            negative.append(found.take("negative", slot, "rerun"))
-        else:
-            negative.append(spare.pop(0) if spare else found.take("negative", slot, "retrained"))
+        if not bit and spare:
+            negative.append(spare.pop(0))
+            continue
+        own.append(found.take("negative", slot, "rerun" if bit else "retrained"))
+        negative.append(own[-1])
     found.finish(name)
 
     pairs = {(slot, model.digest) for slot, model in enumerate(main) if coins[slot]} if identity else set()
@@ -96,7 +101,7 @@ def read_slots(data: bytes, name: str, *, plan: Node, plan_digest: str, identity
         for model in (
             *main,
             *(m for slot, m in enumerate(positive) if coins[slot] and (slot, m.digest) not in pairs),
-            *(m for m in negative if m not in main),
+            *own,
         )
     ]
     require_distinct(distinct, name)
@@ -129,6 +134,7 @@ def read_artifact(data: bytes, name: str, *, plan: Node) -> ArtifactTable:
         Rejected: A planned row is missing or stands twice, or one model stands for two independent runs.
     """
     artifact = plan.node("artifact")
+    artifact.whole("positives", 1, 1)
     found = _index(rows(data, name), name)
     _opening(found, plan, name)
     header = found.header("subject", name)
@@ -142,13 +148,67 @@ def read_artifact(data: bytes, name: str, *, plan: Node) -> ArtifactTable:
         )
     }
     found.finish(name)
-    require_distinct([model.digest for pool in pools.values() for model in pool], name)
+    require_distinct([subject.digest, *(model.digest for pool in pools.values() for model in pool)], name)
     return ArtifactTable(header.hex("file"), subject, pools["reference"], pools["positive"], pools["negative"])
 
 
-def digests(data: bytes, name: str) -> set[str]:
+@dataclass(frozen=True)
+class PilotTable:
+    """The scores of the models that fitted the score; a pilot that failed would have stopped the audit.
+
+    Args:
+        original: Models trained on the request.
+        retrained: Models that never saw it.
+        centring: Further ones, on which the score was centred.
+    """
+
+    original: tuple[Model, ...]
+    retrained: tuple[Model, ...]
+    centring: tuple[Model, ...]
+
+    def middle(self) -> int:
+        """Return the threshold that the pilots fix: half-way between the medians of original and centring models."""
+        half = Fraction(_twice_median(self.original) + _twice_median(self.centring), 4)
+        return int(half)
+
+
+def _twice_median(models: tuple[Model, ...]) -> int:
+    scores = sorted(model.score for model in models if model.score is not None)
+    return scores[(len(scores) - 1) // 2] + scores[len(scores) // 2]
+
+
+def read_pilots(lines: list[Node], name: str, pilots: int) -> PilotTable:
+    """Read ``pilots.jsonl`` and demand every planned pilot.
+
+    Args:
+        lines: Its parsed lines.
+        name: Its name, for messages.
+        pilots: Originals k; there are 2 k retrained models.
+
+    Raises:
+        Rejected: A pilot is missing, failed, stands twice or was not planned, or one model stands for two.
+    """
+    found: dict[tuple[str, int], Model] = {}
+    for row in lines:
+        row.text("kind", "run")
+        row.text("group", "pilots")
+        key = (row.text("role", "original", "retrained"), row.whole("slot"))
+        if key in found:
+            raise Rejected(f"{row.path}: pilot {key[0]} {key[1]} stands twice")
+        found[key] = model_of(row)
+        if found[key].score is None:
+            raise Rejected(f"{row.path}: pilot {key[0]} {key[1]} failed; a score cannot be fitted on it")
+    planned = [("original", slot) for slot in range(pilots)] + [("retrained", slot) for slot in range(2 * pilots)]
+    if set(found) != set(planned):
+        raise Rejected(f"{name}: {len(found)} pilots; the plan has {pilots} original and {2 * pilots} retrained ones")
+    require_distinct([model.digest for model in found.values()], name)
+    ordered = [found[key] for key in planned]
+    return PilotTable(tuple(ordered[:pilots]), tuple(ordered[pilots : 2 * pilots]), tuple(ordered[2 * pilots :]))
+
+
+def digests(lines: list[Node]) -> set[str]:
     """Return every model digest that stands in an evidence file."""
-    return {row.hex("model") for row in rows(data, name) if row.has("model")}
+    return {row.hex("model") for row in lines if row.has("model")}
 
 
 def require_distinct(found: list[str | None], name: str) -> None:
@@ -203,6 +263,11 @@ def _index(nodes: list[Node], name: str) -> _Rows:
 def _opening(found: _Rows, plan: Node, name: str) -> tuple[bytes, str]:
     opening = found.header("opening", name)
     seed, nonce = bytes.fromhex(opening.hex("seed")), opening.text("nonce")
+    if nonce:
+        # Nobody vouches for a nonce yet: a prover who picks it could search for coins under a plan already shown.
+        raise Rejected(
+            f"{opening.path}.nonce: {nonce!r:.80}; this version takes no challenge, expected an empty string"
+        )
     if seed_commitment(seed) != plan.digest("seedCommitment"):
         raise Rejected(f"{opening.path}.seed: not the seed that the plan commits to")
     return seed, nonce

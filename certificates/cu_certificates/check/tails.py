@@ -5,6 +5,7 @@ and once up (Python's ``decimal`` rounds correctly, and its ``exp`` is within ha
 accepted only when the inequality holds for the whole interval, so rounding can never help a prover.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from fractions import Fraction
@@ -20,6 +21,8 @@ _UP: Final = Context(prec=DIGITS, rounding=ROUND_CEILING, Emin=-(10**9), Emax=10
 
 STEP: Final = Fraction(1, 10_000)
 """Bounds are printed on this grid: lower bounds rounded down to it, upper bounds up."""
+
+_NEGLIGIBLE: Final = Decimal("1e-40")
 
 MAX_TRIALS: Final = 10_000_000
 MAX_EPS: Final = Fraction(1000)
@@ -143,6 +146,9 @@ def guessing_tail(slots: int, guesses: int, right: int, eps: Fraction, delta: Fr
         return binomial_tail(guesses, chance, right)
     low, high = Decimal(0), Decimal(0)
     for lost in range(min(max(right, 0), slots + 1)):
+        rest = binomial_tail(slots, enclose(delta), lost)
+        if rest.high < _NEGLIGIBLE:
+            return Interval(low, _UP.add(high, rest.high))
         weight = binomial_pmf(slots, delta, lost)
         tail = binomial_tail(max(guesses - lost, 0), chance, right - lost)
         low = _DOWN.add(low, _DOWN.multiply(weight.low, tail.low))
@@ -200,9 +206,8 @@ def cp_upper(trials: int, successes: int, alpha: Fraction) -> Fraction:
     return 1 - cp_lower(trials, trials - successes, alpha)
 
 
-def _largest(refuted: "object", limit: int = int(MAX_EPS / STEP)) -> Fraction:
+def _largest(refuted: Callable[[int], bool], limit: int = int(MAX_EPS / STEP)) -> Fraction:
     """Return the largest multiple of the grid step at which a monotone predicate holds; 0 when none does."""
-    assert callable(refuted)
     if not refuted(1):
         return Fraction(0)
     low, high = 1, 2
