@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import islice
 from math import isqrt
 from statistics import mean
 from typing import Final
@@ -21,6 +22,7 @@ from cu_certificates.plan import Plan, default_guesses
 
 _FILE_OVERHEAD = 4096
 _MOST_SLOTS: Final = 4096
+_MOST_CONTROLS: Final = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,20 +131,27 @@ def smallest_sizes(plan: Plan) -> dict[str, int]:
             for subject in plan.subjects
         )
 
-    if "procedure" in plan.questions:
-        found |= {"slots": slots for slots in [next(filter(enough, range(4, _MOST_SLOTS)), 0)] if slots}
+    slots = next(filter(enough, range(4, _MOST_SLOTS)), None) if "procedure" in plan.questions else None
+    if slots is not None:
+        found["slots"] = slots
     needed = [smallest_references(alpha, subject.tested_eps, subject.tested_delta) for subject in plan.subjects]
     if "artifact" in plan.questions and None not in needed:
         found["references"] = max(size for size in needed if size is not None)
         pool = max(found["references"], plan.sizes.references)
         rank = (alpha * (pool + 1)).__floor__()
-        found["controls"] = next(k for k in range(1, pool) if beta_binomial_tail(k, rank, pool, k) <= CONTROL_TAIL)
+        sound = (k for k in range(1, _MOST_CONTROLS) if beta_binomial_tail(k, rank, pool, k) <= CONTROL_TAIL)
+        found |= {"controls": k for k in islice(sound, 1)}
     return found
 
 
-def shrink(plan: Plan) -> Plan | None:
-    """Return the next smaller plan that can still refute and reaches its power; ``None`` when there is none."""
-    sizes, least = plan.sizes, smallest_sizes(plan)
+def shrink(plan: Plan, least: Mapping[str, int]) -> Plan | None:
+    """Return the next smaller plan that can still refute and reaches its power; ``None`` when there is none.
+
+    Args:
+        plan: The plan.
+        least: What :func:`smallest_sizes` returns.
+    """
+    sizes = plan.sizes
     slots, references = sizes.slots - 4, sizes.references - 6
     choices: list[Mapping[str, int]] = [
         {"slots": slots, "references": references},

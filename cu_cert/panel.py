@@ -18,7 +18,7 @@ from cu_cert.signals import Signals
 from cu_certificates.check.strict import canonical
 from cu_certificates.check.tables import ArtifactTable, SlotTable
 
-BINS = 28
+BINS = 18
 ROC_POINTS = 120
 FALSE_RATES = (0.01, 0.001)
 

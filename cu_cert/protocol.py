@@ -24,7 +24,7 @@ from cu_cert.fleet.local import train_fleet
 from cu_cert.fleet.plan import single_plan
 from cu_cert.fleet.store import Store
 from cu_cert.fleet.worker import Workshop
-from cu_cert.forecast import Forecast, forecast
+from cu_cert.forecast import Forecast, forecast, planned_models, shrink, smallest_sizes
 from cu_cert.forget import ResolvedRequest, read_ids, resolve_request
 from cu_cert.issue import Findings, Issued, Scope, signing_key, write_certificate
 from cu_cert.panel import (
@@ -184,7 +184,7 @@ def audit_subjects(
     dataset = load_records(project.data, project.root)
     request = resolve_request(read_ids(forget), dataset, allow_missing=allow_missing)
     workshop = workshop_of(project, dataset, request)
-    secrets = Secrets(project.root / FOLDER)
+    secrets = Secrets(project.root / FOLDER, keep=not dry_run)
     named = [name_method(project, subject) for subject in subjects]
     plan, request_key = draft_plan(project, subjects, named, workshop, request, secrets)
     if budget is not None:
@@ -241,15 +241,17 @@ def workshop_of(project: Project, dataset: Dataset, request: ResolvedRequest) ->
 
 def _check_sizes(plan: Plan, allow_underpowered: bool, project: Project) -> None:
     where = project.where("audit")
-    problems = plan.problems()
+    problems, weak = plan.problems(), plan.underpowered()
+    if not problems and (allow_underpowered or not weak):
+        return
+    least = ", ".join(f"{key} = {size}" for key, size in smallest_sizes(plan).items())
+    enough = f"; the smallest sizes that do: {least}" if least else "; no size does"
     if problems:
-        raise ConfigError(f"{where}: no audit of this size can refute anything: {'; '.join(problems)}")
-    weak = plan.underpowered()
-    if weak and not allow_underpowered:
-        raise ConfigError(
-            f"{where}: {'; '.join(weak)}; plan more slots, or pass --allow-underpowered to go on (the verdict is then "
-            "REFUTED or INCONCLUSIVE, never NOT_REFUTED)"
-        )
+        raise ConfigError(f"{where}: an audit of this size cannot show enough: {'; '.join(problems)}{enough}")
+    raise ConfigError(
+        f"{where}: {'; '.join(weak)}{enough}; or pass --allow-underpowered to go on (the verdict is then REFUTED or "
+        "INCONCLUSIVE, never NOT_REFUTED)"
+    )
 
 
 def _scope(
@@ -365,13 +367,13 @@ def fit_budget(plan: Plan, budget: int) -> Plan:
     Raises:
         ConfigError: The smallest audit that can refute needs more.
     """
-    from cu_cert.forecast import planned_models, shrink
-
-    smaller: Plan | None = plan
-    smallest = planned_models(plan)
-    while smaller is not None and planned_models(smaller) > budget:
-        smaller = shrink(smaller)
-        smallest = smallest if smaller is None else planned_models(smaller)
-    if smaller is None:
-        raise ConfigError(f"--budget {budget}: the smallest audit that can refute anything needs {smallest} models")
-    return smaller
+    least = smallest_sizes(plan)
+    while (needed := planned_models(plan)) > budget:
+        smaller = shrink(plan, least)
+        if smaller is None:
+            raise ConfigError(
+                f"--budget {budget}: the smallest audit that reaches its power needs up to {needed} models; raise the "
+                "budget, or plan fewer pilots or controls in [audit]"
+            )
+        plan = smaller
+    return plan

@@ -304,7 +304,179 @@ def side_claims(rows: Rows, scores: Json, delta: str) -> list[Json]:
              "fpr": "c-cp-pool-retrained", "delta": delta, "bound": printed(best), "planned": False}
         )  # fmt: skip
     for name in ("held-out", "retained", "request"):
-        pair = rate_claims(name, "utility", name, 1, [r["score"] for r in rows["utility"] if r["group"] == name], "lower")
+        pair = rate_claims(
+            name, "utility", name, 1, [r["score"] for r in rows["utility"] if r["group"] == name], "lower"
+        )
         claims += [*pair, {"id": f"c-utility-{name}", "type": "utility", "set": name, "from": f"c-cp-{name}",
                            "accuracyAtLeast": pair[1]["bound"]}]  # fmt: skip
     return [*claims, {"id": "m-auc", "type": "metric", "name": "AUC", "value": "0.5312", "note": "descriptive"}]
+
+
+def plots_of(claims: list[Json], scores: Json, tested: str) -> Json:
+    edges = [Fraction(low) for low in range(-3, 13)]
+
+    def pool(values: list[int | None], role: str) -> Json:
+        there = [Fraction(value, 1_000_000) for value in values if value is not None]
+        places = [min(max(int(value // 1) + 3, 0), len(edges) - 2) for value in there]
+        return {"label": role, "role": role, "counts": [places.count(place) for place in range(len(edges) - 1)]}
+
+    found: Json = {}
+    axis = {
+        "kind": "pools",
+        "title": "Scores",
+        "unit": "audit score",
+        "binEdges": [f"{int(edge)}.00" for edge in edges],
+    }
+    if "main" in scores:
+        pairs = list(zip(scores["main"], scores["coins"], strict=True))
+        originals = [s for s, bit in zip(scores["positive"], scores["coins"], strict=True) if bit]
+        found["procedure"] = axis | {
+            "series": [
+                pool([s for s, bit in pairs if not bit], "retrained"),
+                pool([s for s, bit in pairs if bit], "unlearned"),
+                pool(originals, "original"),
+            ]
+        }
+    if "subject" in scores:
+        at = f"{scores['subject'] / 1_000_000:.2f}"
+        marks = [{"label": "model.pt", "role": "subject", "at": at}]
+        found["artifact"] = axis | {"series": [pool(scores["artifact reference"], "reference")], "marks": marks}
+    most = {claim["question"]: claim["maxEps"] for claim in claims if claim["type"] == "power"}
+    bars = [
+        {"label": c["question"], "lower": c["bound"], "max": most[c["question"]], "claim": c["id"]}
+        for c in claims
+        if c.get("planned")
+    ]
+    found["eps"] = {"kind": "eps", "title": "Bounds", "tested": shown(rational(tested, "tested")), "bars": bars}
+    found["roc"] = {"kind": "roc", "title": "Attacks", "series": [{"label": "loss", "points": [[0, 0], [1000, 1000]]}]}
+    return found
+
+
+KINDS = {"plan": "plan", "slots": "slots", "artifact": "artifact", "pilots": "pilots", "utility": "correct"}
+
+
+def predicate_of(plan: Json, files: dict[str, bytes], claims: list[Json], plots: Json) -> Json:
+    entry = plan["subjects"][0]
+    mirrored = ("questions", "attacks", "alphaTotal", "alphaSplit", "detectEps", "seedCommitment", "attempt")
+    return {
+        "schemaVersion": "1.0",
+        "certificateId": "urn:uuid:00000000-0000-4000-8000-000000000000",
+        "issuedAt": "2026-11-20T18:00:00Z",
+        "expiresAt": "2027-02-18T18:00:00Z",
+        "sequence": 2,
+        "previous": {"sha256": digest("previous")},
+        "auditor": {"name": "Example Auditor", "independence": "internal", "keyid": "SHA256:abc"},
+        "tool": {"name": "cu-cert", "version": "0.1.0", "environment": {"python": "3.11.7"}},
+        "scope": {
+            "model": {"name": "model.pt", "digest": {"sha256": digest("file")}, "access": "white-box"},
+            "data": {"source": "digits", "records": 1360, "trained": 1000, "heldOut": 360, "digest": plan["data"]},
+            "recipe": {"name": "mlp", "digest": plan["recipe"], "parameters": {"epochs": 30}},
+            "excluded": ["backups"],
+        },
+        "request": {
+            "scenario": "sample",
+            "commitment": {"scheme": "cu-cert-forget/1", **plan["request"]},
+            "allowedMissing": 0,
+        },
+        "unlearning": {key: entry[key] for key in ("method", "guarantee", "level", "parameters")} | {"source": "option"},
+        "plan": {
+            "digest": {"sha256": hashlib.sha256(files["plan.json"]).hexdigest()},
+            **{key: plan[key] for key in mirrored if key in plan},
+            "testedEps": entry["testedEps"],
+            "testedDelta": entry["testedDelta"],
+        },
+        "evidence": [
+            {"id": id_of(name), "kind": KINDS[id_of(name)], "name": name, "access": "controlled",
+             "digest": {"sha256": hashlib.sha256(data).hexdigest()}}
+            for name, data in files.items()
+        ],
+        "plots": plots,
+        "claims": claims,
+        "assumptions": [f"A{number}" for number in range(1, 12)],
+        "limitations": ["L1", "L2"],
+    }  # fmt: skip
+
+
+def id_of(name: str) -> str:
+    return name.rsplit("/", 1)[-1].split(".")[0]
+
+
+def lines(rows: list[Json]) -> bytes:
+    return b"".join(canonical(row) + b"\n" for row in rows)
+
+
+@dataclass
+class Fake:
+    """A certificate and its files; change either and look at it again."""
+
+    predicate: Json
+    files: dict[str, bytes]
+
+    @property
+    def payload(self) -> bytes:
+        subject = [
+            {"name": "model.pt", "digest": {"sha256": digest("file")}},
+            {"name": "report.html", "digest": {"sha256": digest("report")}},
+        ]
+        return canonical(
+            {"_type": STATEMENT_TYPE, "subject": subject, "predicateType": PREDICATE_TYPE, "predicate": self.predicate}
+        )
+
+    def check(self) -> CheckResult:
+        return check_payload(self.payload, self.files.get)
+
+    def copy(self) -> "Fake":
+        return Fake(copy.deepcopy(self.predicate), dict(self.files))
+
+    def claim(self, identifier: str) -> Json:
+        return next(claim for claim in self.predicate["claims"] if claim["id"] == identifier)
+
+    def drop(self, identifier: str) -> None:
+        self.predicate["claims"].remove(self.claim(identifier))
+
+    def replace(self, name: str, data: bytes) -> None:
+        """Put other bytes into a file and sign their digest, as a dishonest signer would."""
+        self.files[name] = data
+        found = {"sha256": hashlib.sha256(data).hexdigest()}
+        next(entry for entry in self.predicate["evidence"] if entry["name"] == name)["digest"] = found
+        if name == "plan.json":
+            self.predicate["plan"]["digest"] = dict(found)
+
+    def state(self) -> "Fake":
+        """State the verdict that follows, as an honest signer does."""
+        self.predicate.pop("verdict", None)
+        result = self.check()
+        basis = [claim["id"] for claim in self.predicate["claims"] if claim.get("planned")]
+        self.predicate["verdict"] = {"value": result.derived, "basis": basis, "reasons": list(result.reasons)}
+        return self
+
+
+def fake(knobs: Knobs) -> Fake:
+    """Build everything; the verdict is left out, as in a draft."""
+    plan = plan_of(knobs)
+    plan_bytes = canonical(plan)
+    plan_digest = hashlib.sha256(plan_bytes).hexdigest()
+    rows = rows_of(knobs, plan, plan_digest)
+    scores = scores_of(rows, plan, plan_digest)
+    judged = [{"procedure": "slots", "artifact": "artifact"}[name] for name in plan["questions"]]
+    claims: list[Json] = [
+        {"id": "c-model", "type": "model-digest", "digest": {"sha256": digest("file")}},
+        {"id": "c-split", "type": "split", "text": "fitted on pilots", "fitted": "pilots", "judged": judged},
+    ]
+    if "procedure" in knobs.questions:
+        claims += procedure_claims(plan, scores)
+    if "artifact" in knobs.questions:
+        claims += artifact_claims(plan, scores)
+    claims += side_claims(rows, scores, plan["subjects"][0]["testedDelta"])
+    files = {"plan.json": plan_bytes} | {f"evidence/{name}.jsonl": lines(found) for name, found in rows.items()}
+    plots = plots_of(claims, scores, plan["subjects"][0]["testedEps"])
+    return Fake(copy.deepcopy(predicate_of(plan, files, claims, plots)), files)
+
+
+def leaves(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    """Every leaf of a JSON value with its path."""
+    if isinstance(value, (dict, list)) and value:
+        for key in value if isinstance(value, dict) else range(len(value)):
+            yield from leaves(value[key], (*path, key))
+    else:
+        yield path, value

@@ -42,11 +42,11 @@ def roc(key: str, plot: Mapping[str, Any]) -> Plot:
         parts.append(
             rule(start, frame.y(Fraction(0)), stop, frame.y(end), stroke_dasharray="1 4", stroke_opacity="0.8")
         )
-    for index, (one, curve) in enumerate(zip(attacks, curves, strict=True)):
+    for index, (attack, curve) in enumerate(zip(attacks, curves, strict=True)):
         stroke, dash, _ = look({}, index)
         parts.extend(_curve(frame, curve, stroke, dash) for frame in (whole, zoom))
-        legend.append((swatch(stroke, dash, "0"), text(one, "label")))
-    labels = [text(one, "label") for one in attacks]
+        legend.append((swatch(stroke, dash, "0"), text(attack, "label")))
+    labels = [text(attack, "label") for attack in attacks]
     title = text(plot, "title")
     desc = " ".join(
         f"{label}: true positive rate {_reads(curve, 10)} at false positive rate 0.01 and {_reads(curve, 100)} at 0.1."
