@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import islice
 from math import isqrt
 from statistics import mean
 from typing import Final
@@ -21,7 +20,7 @@ from cu_certificates.errors import UsageError
 from cu_certificates.plan import Plan, default_guesses
 
 _FILE_OVERHEAD = 4096
-_MOST_SLOTS: Final = 4096
+_SLOTS: Final = tuple(2**power for power in range(4, 13))
 _MOST_CONTROLS: Final = 1000
 
 
@@ -131,16 +130,18 @@ def smallest_sizes(plan: Plan) -> dict[str, int]:
             for subject in plan.subjects
         )
 
-    slots = next(filter(enough, range(4, _MOST_SLOTS)), None) if "procedure" in plan.questions else None
-    if slots is not None:
-        found["slots"] = slots
+    # Power is a saw over the slots, because guesses are whole numbers; so a doubling is refined from far below it.
+    doubled = next(filter(enough, _SLOTS), None) if "procedure" in plan.questions else None
+    if doubled is not None:
+        found["slots"] = next(filter(enough, range(doubled // 4, doubled + 1)))
     needed = [smallest_references(alpha, subject.tested_eps, subject.tested_delta) for subject in plan.subjects]
     if "artifact" in plan.questions and None not in needed:
         found["references"] = max(size for size in needed if size is not None)
         pool = max(found["references"], plan.sizes.references)
         rank = (alpha * (pool + 1)).__floor__()
-        sound = (k for k in range(1, _MOST_CONTROLS) if beta_binomial_tail(k, rank, pool, k) <= CONTROL_TAIL)
-        found |= {"controls": k for k in islice(sound, 1)}
+        able = (k for k in range(1, _MOST_CONTROLS) if beta_binomial_tail(k, rank, pool, k) <= CONTROL_TAIL)
+        if (controls := next(able, None)) is not None:
+            found["controls"] = controls
     return found
 
 

@@ -171,6 +171,18 @@ def _versions() -> dict[str, str]:
     }
 
 
+def write_changed(path: Path, data: bytes, *, what: str) -> None:
+    """Write a file unless it holds these bytes already: the plan keeps the time at which it was fixed.
+
+    Args:
+        path: The file; its folder must exist.
+        data: The content.
+        what: How the file is called in an error message.
+    """
+    if not path.is_file() or path.read_bytes() != data:
+        write_atomic(path, data, what=what)
+
+
 def write_certificate(
     folder: Path,
     findings: Findings,
@@ -210,7 +222,7 @@ def write_certificate(
 
     make_folder(folder / "evidence")
     for file, data in files.items():
-        write_atomic(folder / file, data, what="evidence file")
+        write_changed(folder / file, data, what="evidence file")
     certificate = folder / (CERTIFICATE if key else DRAFT)
     stale = folder / (DRAFT if key else CERTIFICATE)
     if key is None:

@@ -26,7 +26,7 @@ from cu_cert.fleet.store import Store
 from cu_cert.fleet.worker import Workshop
 from cu_cert.forecast import Forecast, forecast, planned_models, shrink, smallest_sizes
 from cu_cert.forget import ResolvedRequest, read_ids, resolve_request
-from cu_cert.issue import Findings, Issued, Scope, signing_key, write_certificate
+from cu_cert.issue import Findings, Issued, Scope, signing_key, write_certificate, write_changed
 from cu_cert.panel import (
     artifact_plot,
     attack_panel,
@@ -43,13 +43,13 @@ from cu_cert.rng import Stream
 from cu_cert.secrets_store import FOLDER, Secrets, write_private
 from cu_cert.signals import Signals
 from cu_cert.subjects import Measured, SubjectInput, draft_plan, measure_subject, name_method
-from cu_certificates._files import make_folder, write_atomic
+from cu_certificates._files import make_folder
 from cu_certificates.check.fields import Node
 from cu_certificates.check.strict import canonical
 from cu_certificates.check.tables import read_artifact, read_slots
 from cu_certificates.keys import LocalKey
 from cu_certificates.plan import Plan, Subject
-from cu_certificates.request import commit
+from cu_certificates.request import ForgetRequest
 
 Say = Callable[[str], None]
 
@@ -206,7 +206,7 @@ def audit_subjects(
 
     for subject in subjects:
         make_folder(subject.out)
-        write_atomic(subject.out / "plan.json", plan.to_bytes(), what="plan")
+        write_changed(subject.out / "plan.json", plan.to_bytes(), what="plan")
         write_private(subject.out / "private", request.ids, request_key, seed)
     trained = train_fleet(
         single_plan(pools.members()), workshop, workers=project.audit.workers, what="training", quiet=quiet
@@ -214,7 +214,7 @@ def audit_subjects(
     bench = Bench(workshop)
     score = bench.fit(pools)
     Store(workshop.store).note_seconds(workshop.recipe.digest, mean(bench.seconds(pools.pilots[0])))
-    scope = _scope(project, dataset, workshop, request, request_key)
+    scope = _scope(project, dataset, workshop, request, plan)
     issued = []
     for given, planned, name, own in zip(subjects, plan.subjects, named, loaded, strict=True):
         findings = _measure(bench, pools, score, planned, name.source, own)
@@ -254,23 +254,23 @@ def _check_sizes(plan: Plan, allow_underpowered: bool, project: Project) -> None
     )
 
 
-def _scope(
-    project: Project, dataset: Dataset, workshop: Workshop, request: ResolvedRequest, request_key: bytes
-) -> Scope:
+def _scope(project: Project, dataset: Dataset, workshop: Workshop, request: ResolvedRequest, plan: Plan) -> Scope:
     return Scope(
         data={
             "source": _source_name(project.data.source),
             "records": len(dataset.records),
             "trained": len(dataset.train),
             "heldOut": len(dataset.holdout),
-            "digest": {"sha256": workshop.train.digest},
+            "digest": {"sha256": plan.data},
         },
         recipe={
             "name": workshop.recipe.name,
             "digest": {"sha256": workshop.recipe.digest},
             "parameters": dict(workshop.recipe.parameters),
         },
-        request=commit(request.ids, request_key, allowed_missing=request.missing),
+        request=ForgetRequest(
+            scenario="sample", root=plan.request_root, size=plan.request_size, allowed_missing=request.missing
+        ),
     )
 
 

@@ -1,5 +1,7 @@
 """Subjects: from what the user names to what the plan holds and the audit measures."""
 
+import hashlib
+import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from fractions import Fraction
@@ -13,6 +15,7 @@ from cu_cert.methods._params import printable
 from cu_cert.model_file import file_digest, load_into, load_state, read_sidecar, state_digest
 from cu_cert.pools import Way
 from cu_cert.project import Project
+from cu_cert.records import Records
 from cu_cert.rng import Stream
 from cu_cert.secrets_store import Secrets
 from cu_cert.signals import Signals, measure
@@ -159,7 +162,7 @@ def draft_plan(
         request_root=public.root,
         request_size=public.size,
         recipe=workshop.recipe.digest,
-        data=workshop.train.digest,
+        data=commit_data(workshop.train, key),
         attempt=config.attempt,
     )
     return plan, key
@@ -180,6 +183,16 @@ class Measured:
     retained: Signals
     tensors: str
     original: Signals | None
+
+
+def commit_data(records: Records, key: bytes) -> str:
+    """Return a commitment (hex) to the training records, keyed so that nobody can test guesses about a record.
+
+    Args:
+        records: D.
+        key: K of the request.
+    """
+    return hmac.new(key, b"cu-cert/data/v1\0" + bytes.fromhex(records.digest), hashlib.sha256).hexdigest()
 
 
 def measure_subject(workshop: Workshop, subject: SubjectInput) -> Measured:

@@ -154,7 +154,7 @@ class Plan:
         request_root: Merkle root of the request.
         request_size: Number of ids in the request.
         recipe: Digest of the recipe.
-        data: Digest of the training records.
+        data: Keyed commitment to the training records.
         seed_commitment: C0 (hex).
         attempt: 1 for the first audit of these subjects; a repetition counts up and is visible.
         direction: ``both``, or ``forward`` for a guarantee stated in one direction only.

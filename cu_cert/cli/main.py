@@ -5,6 +5,7 @@ Exit codes, the same for every verb: 0 done, 1 policy violated, 2 usage, configu
 """
 
 import os
+import signal
 import sys
 from typing import Annotated, NoReturn
 
@@ -66,8 +67,11 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     Args:
         arguments: What stands behind ``cu-cert``; default those of the process.
     """
-    given = sys.argv[1:] if arguments is None else arguments
-    sys.exit(run(given))
+    code = run(sys.argv[1:] if arguments is None else arguments)
+    if code == INTERRUPTED:
+        # An impatient second Ctrl-C must not end in a traceback of the interpreter's own tidying up.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:

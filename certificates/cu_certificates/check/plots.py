@@ -10,6 +10,7 @@ from fractions import Fraction
 from typing import Final
 
 from .context import Context, MissingEvidence
+from .design import EVIDENCE_OF
 from .fields import Node, shown
 from .strict import Rejected
 from .tails import STEP
@@ -32,10 +33,14 @@ def check_plots(context: Context) -> None:
     for name in plots.value:
         plot = plots.node(name)
         with suppress(MissingEvidence):
-            if plot.text("kind") == "pools":
+            if name in EVIDENCE_OF:
+                plot.text("kind", "pools")
                 _pools(plot, name, context)
-            elif plot.text("kind") == "eps":
+            elif name == "eps":
+                plot.text("kind", "eps")
                 _bars(plot, context)
+            elif plot.text("kind") in ("pools", "eps"):
+                raise Rejected(f"{plot.path}.kind: {plot.text('kind')!r}; such a plot stands under another name")
 
 
 def _bars(plot: Node, context: Context) -> None:
@@ -65,12 +70,10 @@ def _groups(name: str, context: Context) -> tuple[dict[str, list[int]], int | No
         artifact = context.artifact
         found = [("reference", model) for model in artifact.references]
         mark = artifact.subject.score
-    elif name == "procedure":
+    else:
         slots, mark = context.slots, None
         found = [("unlearned" if bit else "retrained", m) for m, bit in zip(slots.main, slots.coins, strict=True)]
         found += [("original", m) for m, bit in zip(slots.positive, slots.coins, strict=True) if bit]
-    else:
-        raise Rejected(f"predicate.plots.{name}: a plot of pools that belongs to no question")
     for role, model in found:
         if model.score is not None:
             groups.setdefault(role, []).append(model.score)

@@ -22,8 +22,8 @@ from .tails import beta_binomial_tail, binomial_tail, coinflip_bound, enclose, g
 CONTROL_TAIL: Final = Fraction(1, 100)
 """A sound pipeline fails its negative control in at most this share of audits."""
 
-ASSUMED: Final = ("A1", "A2", "A3", "A9", "A10", "A11")
-"""What a bound on eps rests on besides arithmetic; A9, because nobody but the prover drew the seed."""
+ASSUMED: Final = tuple(f"A{number}" for number in range(1, 12))
+"""The trusted base, stated wherever a bound on eps stands; A9, because nobody but the prover drew the seed."""
 
 
 def model_digest(claim: Node, context: Context) -> Outcome:

@@ -100,7 +100,7 @@ def _walk(value: object, where: str, depth: int) -> None:
             if abs(value) > MAX_INT:
                 raise Rejected(f"{where}: integer {value}; expected less than 2^53 in magnitude")
         case str():
-            if any("\ud800" <= character <= "\udfff" for character in value):
+            if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
                 raise Rejected(f"{where}: a lone surrogate in a string")
         case list():
             for index, item in enumerate(value):
