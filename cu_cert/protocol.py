@@ -16,9 +16,10 @@ from statistics import mean
 import numpy as np
 
 from cu_attacks._combined import CombinedScore
+from cu_attacks._types import AttackError
 from cu_cert.claims import artifact_claims, model_claims, procedure_claims, two_pool_claims, utility_claims
 from cu_cert.data import Dataset, load_records
-from cu_cert.errors import ConfigError
+from cu_cert.errors import ConfigError, DataError
 from cu_cert.fleet.environment import single_threaded
 from cu_cert.fleet.local import train_fleet
 from cu_cert.fleet.plan import single_plan
@@ -45,7 +46,7 @@ from cu_cert.signals import Signals
 from cu_cert.subjects import Measured, SubjectInput, draft_plan, measure_subject, name_method
 from cu_certificates._files import make_folder
 from cu_certificates.check.fields import Node
-from cu_certificates.check.strict import canonical
+from cu_certificates.check.strict import Rejected, canonical
 from cu_certificates.check.tables import read_artifact, read_slots
 from cu_certificates.keys import LocalKey
 from cu_certificates.plan import Plan, Subject
@@ -212,16 +213,19 @@ def audit_subjects(
         single_plan(pools.members()), workshop, workers=project.audit.workers, what="training", quiet=quiet
     )
     bench = Bench(workshop)
-    score = bench.fit(pools)
-    Store(workshop.store).note_seconds(workshop.recipe.digest, mean(bench.seconds(pools.pilots[0])))
-    scope = _scope(project, dataset, workshop, request, plan)
-    issued = []
-    for given, planned, name, own in zip(subjects, plan.subjects, named, loaded, strict=True):
-        findings = _measure(bench, pools, score, planned, name.source, own)
-        signing = signer.key if signer else None
-        issued.append(
-            write_certificate(given.out, findings, plan, scope, project=project, key=signing, secrets=secrets)
-        )
+    issued: list[Issued] = []
+    try:
+        score = bench.fit(pools)
+        Store(workshop.store).note_seconds(workshop.recipe.digest, mean(bench.seconds(pools.pilots[0])))
+        scope = _scope(project, dataset, workshop, request, plan)
+        for given, planned, name, own in zip(subjects, plan.subjects, named, loaded, strict=True):
+            findings = _measure(bench, pools, score, planned, name.source, own)
+            signing = signer.key if signer else None
+            issued.append(
+                write_certificate(given.out, findings, plan, scope, project=project, key=signing, secrets=secrets)
+            )
+    except (AttackError, Rejected) as problem:
+        raise DataError(f"{subjects[len(issued)].model}: nothing was signed: {problem}") from None
     return Audited(plan=plan, forecast=expected, issued=tuple(issued), key=signer, trained=trained)
 
 

@@ -1,7 +1,6 @@
 """What all tests share: no test touches the user's own keys, projects or store; torch runs on one thread."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,10 +9,10 @@ SLOW = os.environ.get("CU_CERT_SLOW") == "1"
 
 
 @pytest.fixture(autouse=True)
-def _own_surroundings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _own_surroundings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CU_CERT_CONFIG", str(tmp_path_factory.getbasetemp() / "config"))
     monkeypatch.delenv("CU_CERT_STORE", raising=False)
-    yield
+    return
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """A second, naive implementation of every number that a verdict rests on, from nothing but plan and evidence rows."""
 
+import base64
 import hashlib
 import hmac
 import json
@@ -95,8 +96,6 @@ class Naive:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         bundle = json.loads((folder / "certificate.sigstore.json").read_text())
-        import base64
-
         payload = base64.b64decode(bundle["dsseEnvelope"]["payload"])
         self.predicate = json.loads(payload)["predicate"]
         raw = (folder / "plan.json").read_bytes()
@@ -298,7 +297,7 @@ def expected_verdict(naive: Naive) -> str:
 
 
 def test_failed_runs_stand_in_the_evidence_and_are_counted_against_the_claim(
-    tmp_path_factory: pytest.TempPathFactory, folders: list[Path]
+    folders: list[Path],
 ) -> None:
     naive = Naive(folders[0])
     main = [row for row in naive.rows("slots.jsonl") if row.get("group") == "main"]

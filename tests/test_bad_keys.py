@@ -5,10 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from refusals import AUDIT, change, refused
+from refusals import AUDIT, change, refused, snapshot
 from small_project import write_project
 from tiny_certificate import Tiny, tiny_certificate
 
+from cu_cert.cli.main import run
 from cu_certificates.keys import default_key_folder, generate_key, public_path_of
 
 
@@ -65,6 +66,10 @@ def test_the_public_half_of_another_key(project: Path, capsys: pytest.CaptureFix
     generate_key(project / "other.pem", passphrase=None)
     shutil.copy(public_path_of(project / "other.pem"), public_path_of(own))
     assert "but the private key beside it is" in refused(AUDIT, project, capsys)
+
+
+def test_a_folder_for_a_key(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "'.' exists already" in refused(("key", "generate", "."), project, capsys)
 
 
 @pytest.mark.parametrize("there", ["k.pem", "k.pub.pem"])
@@ -148,6 +153,17 @@ def test_mistakes_of_a_reader(name: str, tiny: Tiny, project: Path, capsys: pyte
     message = refused(command(tiny), project, capsys)
     for needle in told:
         assert needle in message, message
+
+
+def test_a_report_of_the_gate_that_cannot_be_kept(
+    tiny: Tiny, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = snapshot(project)
+    assert run([*gating("--model", str(tiny.model), "-o", ".")(tiny)]) == 2
+    printed = capsys.readouterr()
+    assert "gate report '.': cannot be written" in printed.err
+    assert "Checks: " in printed.out  # the decision is told all the same
+    assert snapshot(project) == before
 
 
 @pytest.mark.parametrize(

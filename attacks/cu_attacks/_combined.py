@@ -91,7 +91,7 @@ def fit_combined(original: npt.ArrayLike, retrained: npt.ArrayLike, centring: np
     )
     if not seen.shape[1] == unseen.shape[1] == other.shape[1]:
         raise AttackError(
-            f"pilots: signals on {seen.shape[1]}, {unseen.shape[1]} and {other.shape[1]} records; expected equal numbers"
+            f"pilots: signals on {seen.shape[1]}, {unseen.shape[1]} and {other.shape[1]} records; expected the same"
         )
     variance = (seen.var(axis=0, ddof=1) + unseen.var(axis=0, ddof=1)) / 2
     pooled = float(variance.mean())

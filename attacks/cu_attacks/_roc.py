@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
 
-from cu_attacks._types import BoolArray, Estimate, FloatArray, vector
+from cu_attacks._types import AttackError, BoolArray, Estimate, FloatArray, vector
 from cu_certificates.check.tails import cp_lower, cp_upper
 
 PANEL_LIMIT = "a small number does not show that nothing is left, and the attack judges records, not the procedure"
@@ -27,6 +27,19 @@ def roc_points(scores: npt.ArrayLike, member: BoolArray) -> tuple[FloatArray, Fl
     return np.concatenate([start, false / max(false[-1], 1)]), np.concatenate([start, true / max(true[-1], 1)])
 
 
+def _split(scores: npt.ArrayLike, member: BoolArray) -> tuple[FloatArray, FloatArray]:
+    """Return the scores of members and of the others.
+
+    Raises:
+        AttackError: Fewer than two of either kind, or wrong shapes.
+    """
+    values = vector(scores, "scores", size=len(member))
+    inside, outside = values[member], values[~member]
+    if min(len(inside), len(outside)) < 2:
+        raise AttackError(f"member: {len(inside)} members and {len(outside)} others; expected at least two of each")
+    return inside, outside
+
+
 def area(scores: npt.ArrayLike, member: BoolArray, *, name: str, level: float = 0.95) -> Estimate:
     """Area under the curve with DeLong's interval on the logit scale (DeLong et al. 1988, Biometrics 44, eq. 3-5).
 
@@ -35,9 +48,11 @@ def area(scores: npt.ArrayLike, member: BoolArray, *, name: str, level: float = 
         member: Whether the record is in the request; both kinds must occur at least twice.
         name: What the estimate is called.
         level: Confidence level of the interval.
+
+    Raises:
+        AttackError: Fewer than two records of a kind, or wrong shapes.
     """
-    values = vector(scores, "scores", size=len(member))
-    inside, outside = values[member], values[~member]
+    inside, outside = _split(scores, member)
     both = stats.rankdata(np.concatenate([inside, outside]))
     above = (both[: len(inside)] - stats.rankdata(inside)) / len(outside)
     below = 1 - (both[len(inside) :] - stats.rankdata(outside)) / len(inside)
@@ -66,12 +81,21 @@ def rate_at(scores: npt.ArrayLike, member: BoolArray, *, false_rate: float, name
 
     The interval is Clopper-Pearson for the true positives given that threshold; the threshold itself comes from the
     same never-trained records, so the number is descriptive.
+
+    Args:
+        scores: One number a record, higher means member.
+        member: Whether the record is in the request; both kinds must occur at least twice.
+        false_rate: Largest share of never-trained records above the threshold, in [0, 1].
+        name: What the estimate is called.
+
+    Raises:
+        AttackError: Fewer than two records of a kind, or wrong shapes.
     """
-    values = vector(scores, "scores", size=len(member))
-    outside = np.sort(values[~member])[::-1]
+    inside, outside = _split(scores, member)
+    outside = np.sort(outside)[::-1]
     allowed = int(np.floor(false_rate * len(outside) + 1e-9))
     threshold = outside[allowed] if allowed < len(outside) else -np.inf
-    hits, total = int((values[member] > threshold).sum()), int(member.sum())
+    hits, total = int((inside > threshold).sum()), len(inside)
     alpha = Fraction(1, 40)
     return Estimate(
         name=name,

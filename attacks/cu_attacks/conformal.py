@@ -45,7 +45,7 @@ def conformal(
         score: The model's integer score, higher is less typical.
         references: Their integer scores; ``None`` for a failed reference.
         alpha: Level, in (0, 1).
-        delta: Of the guarantee under test, in [0, alpha).
+        delta: Of the guarantee under test, in [0, 1); from alpha upwards nothing can be shown.
 
     Raises:
         AttackError: No references, or a level out of range.

@@ -159,7 +159,8 @@ def write_atomic(path: Path, data: bytes, *, what: str, mode: int = 0o666) -> No
     Raises:
         UsageError: The folder cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    # Not with_name(), which raises for a path without a name such as "."; that one is told when it is replaced.
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}"
     try:
         _create(temporary, data, mode)
         os.replace(temporary, path)

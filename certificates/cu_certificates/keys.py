@@ -124,7 +124,7 @@ def public_path_of(path: Path) -> Path:
     Args:
         path: The private key's file.
     """
-    return path.with_name((path.stem if path.suffix == ".pem" else path.name) + ".pub.pem")
+    return path.parent / ((path.stem if path.suffix == ".pem" else path.name) + ".pub.pem")
 
 
 def default_key_folder() -> Path:

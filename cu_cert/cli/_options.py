@@ -1,6 +1,7 @@
 """What several verbs parse or print alike."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -35,3 +36,17 @@ def settings(pairs: list[str] | None) -> dict[str, object] | None:
         except tomllib.TOMLDecodeError:
             found[key.strip()] = text
     return found
+
+
+def require_place(out: Path) -> None:
+    """Refuse an output file that cannot be written before the work is done, not after it.
+
+    Raises:
+        ConfigError: Its folder does not exist, or it is a folder itself.
+    """
+    from cu_cert.errors import ConfigError
+
+    if out.is_dir():
+        raise ConfigError(f"--out {out}: is a folder; expected the name of a file")
+    if not out.parent.is_dir():
+        raise ConfigError(f"--out {out}: there is no folder {out.parent}; make it first, or give another path")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cu_cert.cli._options import echo_json
+from cu_cert.cli._options import echo_json, require_place
 
 
 def command(
@@ -18,6 +18,7 @@ def command(
     from cu_cert.project import find_project, load_project
     from cu_cert.training import train_model
 
+    require_place(out)
     done = train_model(load_project(find_project(Path.cwd())), out)
     if as_json:
         echo_json(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cu_cert.cli._options import echo_json, settings
+from cu_cert.cli._options import echo_json, require_place, settings
 
 
 def command(
@@ -29,6 +29,7 @@ def command(
     from cu_cert.project import find_project, load_project
     from cu_cert.unlearning import unlearn_model
 
+    require_place(out)
     project = load_project(find_project(Path.cwd()))
     done = unlearn_model(
         project, model, forget, out, method=method, options=settings(options), allow_missing=allow_missing

@@ -86,7 +86,7 @@ class Store:
         """Return a model's signals on the records of a query, ``None`` when they were never measured."""
         path = self._path(key, f".{query[:16]}.npz")
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
                 return Signals(arrays["margin"], arrays["correct"])
         except FileNotFoundError:
             return None

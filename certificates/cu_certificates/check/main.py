@@ -58,12 +58,18 @@ def check_file(file: Path, evidence: Path | None = None) -> CheckResult:
     return check_payload(payload, evidence_reader(evidence or file.parent))
 
 
+def plain(text: str) -> str:
+    """Replace what could move a cursor or start a line: a certificate is hostile input until proved otherwise."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)
+
+
 def lines_of(result: CheckResult) -> list[str]:
     """Write a result for a person, one line a claim."""
     lines = [f"{claim.status:10}  {claim.id:22}  {claim.detail}" for claim in result.claims]
     lines += [f"reason      {reason}" for reason in result.reasons]
     stated = result.stated or "none (unsigned draft)"
-    return [*lines, f"verdict derived from the claims: {result.derived}; stated: {stated}"]
+    lines.append(f"verdict derived from the claims: {result.derived}; stated: {stated}")
+    return [plain(line) for line in lines]
 
 
 def to_json(result: CheckResult) -> dict[str, object]:
@@ -105,7 +111,7 @@ def run(file: Path, evidence: Path | None, *, as_json: bool) -> int:
             print(json.dumps({"schema": "cu-cert-check/1", "accepted": False, "error": str(problem)}))
         else:
             print(NO_SIGNATURE)
-            print(f"cu-cert-check: {problem}", file=sys.stderr)
+            print(f"cu-cert-check: {plain(str(problem))}", file=sys.stderr)
         return code
     if as_json:
         print(json.dumps(to_json(result), indent=2))
