@@ -12,7 +12,6 @@ SLOW = os.environ.get("CU_CERT_SLOW") == "1"
 def _own_surroundings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CU_CERT_CONFIG", str(tmp_path_factory.getbasetemp() / "config"))
     monkeypatch.delenv("CU_CERT_STORE", raising=False)
-    return
 
 
 @pytest.fixture

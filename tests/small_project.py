@@ -43,6 +43,9 @@ SMALLEST: Final[dict[str, Any]] = {
 }
 """Sizes of an audit that takes a second, and still can refute, fail its controls and reach its power."""
 
+HOST: Final = "host-of-jane-0815"
+"""What the machine of :func:`finished_audit` is called."""
+
 ROOTS: Final = tuple(str(Path(__file__).parents[1] / name) for name in (".", "attacks", "certificates", "templates"))
 
 
@@ -182,6 +185,8 @@ def finished_audit(base: Path) -> Finished:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CU_CERT_CONFIG", str(config))
         patch.setenv("HOME", str(home))
+        patch.setattr("socket.gethostname", lambda: HOST)
+        patch.setattr("platform.node", lambda: HOST)
         patch.chdir(project)
         assert run(["train", "-o", "model.pt"]) == 0
         assert run(["audit", "model.pt", "--forget", "ids.txt", "--method", "npo", "--json"]) == 0

@@ -1,5 +1,6 @@
 """Stopped and killed runs: nothing is lost, nothing is made twice, nothing stays behind, and the result is the same."""
 
+import base64
 import json
 import os
 import shutil
@@ -22,18 +23,24 @@ PATIENCE = 120.0
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc")
 
 
-def living(session: int) -> list[str]:
-    """Return the names of the processes of a session, those that ended and were not reaped yet left out."""
+def living(session: int) -> list[int]:
+    """Return the processes of a session, its leader first, those that ended and were not reaped yet left out."""
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
-            name, _, rest = path.read_text().rpartition(")")
+            rest = path.read_text().rpartition(")")[2]
         except OSError:
             continue  # it ended while we looked
         state, _parent, _group, its_session = rest.split()[:4]
         if int(its_session) == session and state != "Z":
-            found.append(name)
-    return found
+            found.append(int(path.parent.name))
+    return sorted(found, key=lambda process: (process != session, process))
+
+
+def status_of(process: int) -> dict[str, str]:
+    """Return the status of a process as the system shows it."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 
 def wait_for(event: Callable[[], bool], seconds: float = PATIENCE) -> None:
@@ -54,8 +61,6 @@ def finished(folder: Path) -> dict[str, tuple[int, int]]:
 
 def claims(folder: Path) -> list[dict[str, Any]]:
     """Return all claims but the cost, which is a matter of the clock."""
-    import base64
-
     bundle = json.loads((folder / "audit-out" / "certificate.sigstore.json").read_text())
     predicate = json.loads(base64.b64decode(bundle["dsseEnvelope"]["payload"]))["predicate"]
     return [claim for claim in predicate["claims"] if claim["id"] != "m-cost"] + [predicate["verdict"]]
@@ -65,7 +70,7 @@ def claims(folder: Path) -> list[dict[str, Any]]:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project whose fleet takes some seconds with two processes; an original and an edited model."""
     base = tmp_path_factory.mktemp("interrupt")
-    folder = write_project(base / "project", **SMALLEST | {"training": MLP.replace("12", "30"), "workers": 2})
+    folder = write_project(base / "project", **SMALLEST | {"training": MLP, "workers": 2})
     fix_secrets(folder, "interrupt")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CU_CERT_CONFIG", str(base / "config"))
@@ -134,7 +139,9 @@ def test_ctrl_c_and_sudden_death_lose_nothing_and_change_nothing(project: Path, 
 def test_ctrl_c_while_the_processes_start_says_one_line(project: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(project, tmp_path / "early"))
     process = start(folder, *AUDIT)
-    wait_for(lambda: (folder / "audit-out" / "plan.json").exists() and len(living(process.pid)) >= 3)
+    wait_for(lambda: len(living(process.pid)) >= 3)
+    held = [int(status["SigBlk"], 16) | int(status["SigIgn"], 16) for status in map(status_of, living(process.pid)[1:])]
+    assert all(signals & (1 << signal.SIGINT - 1) for signals in held)
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130

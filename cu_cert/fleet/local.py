@@ -2,12 +2,13 @@
 
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence, Set
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 from cu_cert.errors import EnvironmentProblem, Interrupted
 from cu_cert.fleet import worker
@@ -129,12 +130,27 @@ def _spread(pool: ProcessPoolExecutor, todo: dict[str, Member], workshop: Worksh
     done: set[str] = set()
     while waiting or running:
         for key in _ready(waiting, todo.keys() - done, workshop, 2 * count - len(running)):
-            running[pool.submit(worker.make, waiting.pop(key))] = key
+            with _interrupts_held():
+                future = pool.submit(worker.make, waiting.pop(key))
+            running[future] = key
         finished, _ = wait(running, return_when=FIRST_COMPLETED)
         for future in finished:
             done.add(running.pop(future))
             future.result()
             yield
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back while a process may be started: it inherits this, and so cannot die of Ctrl-C half-way up."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _ready(waiting: dict[str, Member], unfinished: Set[str], workshop: Workshop, most: int) -> Sequence[str]:

@@ -34,7 +34,6 @@ class Finding:
     Args:
         bound: Proven lower bound on eps, failed runs counted as wrong guesses.
         generous: The same with failed runs counted as right guesses: what a pass must still survive.
-        alpha: Level that the bound spent.
         least_p: The p-value had failed references scored low (artifact question).
         positive: Whether the positive control was detected.
         negative: Whether the negative control was sound.
@@ -44,7 +43,6 @@ class Finding:
 
     bound: Fraction | None = None
     generous: Fraction | None = None
-    alpha: Fraction = Fraction(0)
     least_p: Fraction | None = None
     positive: bool | None = None
     negative: bool | None = None

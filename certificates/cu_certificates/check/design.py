@@ -139,6 +139,9 @@ def require_setting(plan: Node, entry: Node, predicate: Node) -> None:
     if entry.text("name") != scope.node("model").text("name"):
         raise Rejected(f"{scope.path}.model.name: differs from the subject's entry in plan.json")
     entry.text("level", *LEVELS[entry.text("guarantee")])
+    entry.node("parameters")
+    if entry.value.get("method", "") is not None:
+        entry.text("method")
 
 
 def read_coins(plan: Node, entry: Node) -> Coins:

@@ -123,7 +123,7 @@ def eps_coinflip(claim: Node, context: Context) -> Outcome:
     bound = exact_bound(claim, coinflip_bound(coins.slots, coins.counted, right, alpha, delta))
     context.assume(claim, *ASSUMED)
     finding, most = context.finding(question), _most_right(table.coins, scores, right, coins)
-    finding.bound, finding.alpha = bound, alpha
+    finding.bound = bound
     finding.generous = coinflip_bound(coins.slots, coins.counted, most, alpha, delta)
     return "assumed", f"{right} of {coins.counted} guesses right over {coins.slots} slots: eps >= {printed(bound)}"
 
@@ -170,7 +170,7 @@ def eps_group(claim: Node, context: Context) -> Outcome:
     bound = exact_bound(claim, group_bound(p, alpha, delta))
     context.assume(claim, *ASSUMED)
     finding = context.finding(question)
-    finding.bound, finding.alpha = bound, alpha
+    finding.bound = bound
     finding.generous = group_bound(p if finding.least_p is None else finding.least_p, alpha, delta)
     return "assumed", f"ln((alpha - delta)/p) gives eps >= {printed(bound)}"
 

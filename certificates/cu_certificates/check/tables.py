@@ -138,6 +138,7 @@ def read_artifact(data: bytes, name: str, *, plan: Node) -> ArtifactTable:
     found = _index(rows(data, name), name)
     _opening(found, plan, name)
     header = found.header("subject", name)
+    header.hex("signals")
     subject = Model(header.hex("model"), header.whole("score", -(2**53) + 1, 2**53 - 1))
     pools = {
         group: tuple(found.take(group, slot, role) for slot in range(artifact.whole(count, 1)))
