@@ -50,12 +50,13 @@ def resolve_request(ids: IdList, dataset: Dataset, *, allow_missing: bool) -> Re
     unknown = [entry for entry in ids.entries if entry.id not in dataset.records]
     if unknown and not allow_missing:
         raise DataError(_unknown(ids, unknown, dataset))
-    for entry in ids.entries:
-        if entry.id in held_out:
-            raise DataError(
-                f"{ids.path}:{entry.line}: id {entry.id!r} is held out, so no model of this project was trained on it "
-                "and there is nothing to unlearn; remove the line"
-            )
+    outside = [entry for entry in ids.entries if entry.id in held_out]
+    if outside:
+        first, others = outside[0], _listed(outside[1:])
+        raise DataError(
+            f"{ids.path}:{first.line}: id {first.id!r} is held out, so no model of this project was trained on it and "
+            f"there is nothing to unlearn; remove the line{f' (likewise {others})' if others else ''}"
+        )
     known = tuple(sorted(entry.id for entry in ids.entries if entry.id in dataset.records))
     if not known:
         first = unknown[0]
@@ -77,10 +78,15 @@ def _unknown(ids: IdList, unknown: list[ListedId], dataset: Dataset) -> str:
     first = unknown[0]
     close = difflib.get_close_matches(first.id, dataset.records.ids, n=1, cutoff=0.8)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
-    others = ", ".join(f"{entry.id!r} on line {entry.line}" for entry in unknown[1:_SHOWN])
-    more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
-    rest = f"; so are {others}{more}" if len(unknown) > 2 else f"; so is {others}" if others else ""
+    others = _listed(unknown[1:])
+    rest = f"; so {'are' if len(unknown) > 2 else 'is'} {others}" if others else ""
     return (
         f"{ids.path}:{first.line}: id {first.id!r} is not in the data{hint}{rest}. There are {len(dataset.records)} "
         "records. Correct the list (one id a line), or pass --allow-missing to count such ids and go on"
     )
+
+
+def _listed(entries: list[ListedId]) -> str:
+    """Name the first few entries and count the others."""
+    named = ", ".join(f"{entry.id!r} on line {entry.line}" for entry in entries[: _SHOWN - 1])
+    return named + (f" and {len(entries) - _SHOWN + 1} more" if len(entries) >= _SHOWN else "")

@@ -52,6 +52,10 @@ from cu_certificates.keys import LocalKey
 from cu_certificates.plan import Plan, Subject
 from cu_certificates.request import ForgetRequest
 
+_UNASKED = (
+    "the procedure question is not asked: no method is known or wanted; the certificate says so (--method names one)"
+)
+
 Say = Callable[[str], None]
 
 DEFAULT_OUT = Path("audit-out")
@@ -202,6 +206,8 @@ def audit_subjects(
     expected = forecast(plan, pools, workshop, project.audit.workers)
     for line in expected.lines(plan):
         say(line)
+    if "procedure" in project.audit.questions and "procedure" not in plan.questions:
+        say(_UNASKED)
     if dry_run:
         return Audited(plan=plan, forecast=expected, issued=(), key=None, trained=0)
 

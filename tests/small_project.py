@@ -1,6 +1,8 @@
 """Projects that train in milliseconds, audits of them, and the program as another process."""
 
+import base64
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -132,6 +134,13 @@ def files_below(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
+def predicate_of(out: Path) -> dict[str, Any]:
+    """Return the content of the signed certificate in a folder."""
+    bundle = json.loads((out / "certificate.sigstore.json").read_bytes())
+    found: dict[str, Any] = json.loads(base64.b64decode(bundle["dsseEnvelope"]["payload"]))["predicate"]
+    return found
+
+
 def environment(config: Path) -> dict[str, str]:
     """Return the environment of a process that runs this tree's code and keeps its keys in ``config``."""
     own = {"CU_CERT_CONFIG": str(config), "PYTHONPATH": os.pathsep.join(ROOTS)}
@@ -171,26 +180,42 @@ class Finished:
 
 
 @cache
-def finished_audit(base: Path) -> Finished:
-    """Audit, through the command line, an original that is presented as unlearned; once for each ``base``."""
+def finished_audit(base: Path, *, verdict: str = "REFUTED") -> Finished:
+    """Audit a model through the command line; once for each pair of arguments.
+
+    Args:
+        base: Where it happens; the same folder in the whole session.
+        verdict: ``REFUTED`` for an original that is presented as unlearned by npo, ``NOT_REFUTED`` for a retrain.
+    """
     from datetime import UTC, datetime, timedelta
 
     from cu_cert.cli.main import run
     from cu_certificates.trust import write_trust
 
-    home = base / "home-of-jane-doe"
+    home = base / verdict / "home-of-jane-doe"
     project = write_project(home / "project-4711", **SMALLEST)
     fix_secrets(project, "finished audit")
-    config = base / "finished-config"
+    config, trust = base / verdict / "config", base / verdict / "trust.toml"
+    settings = (project / "cu-cert.toml").read_text()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CU_CERT_CONFIG", str(config))
         patch.setenv("HOME", str(home))
         patch.setattr("socket.gethostname", lambda: HOST)
         patch.setattr("platform.node", lambda: HOST)
         patch.chdir(project)
-        assert run(["train", "-o", "model.pt"]) == 0
-        assert run(["audit", "model.pt", "--forget", "ids.txt", "--method", "npo", "--json"]) == 0
-    trust = base / "finished-trust.toml"
+        if verdict == "REFUTED":
+            method = "npo"
+            assert run(["train", "-o", "model.pt"]) == 0
+        else:
+            method = "retrain"
+            assert run(["train", "-o", "before.pt"]) == 0
+            assert run(["unlearn", "before.pt", "--forget", "ids.txt", "--method", method, "-o", "model.pt"]) == 0
+        # One audit in twenty may err, and where the bits differ from those of other machines, so do its coins.
+        for attempt in (1, 2, 3):
+            (project / "cu-cert.toml").write_text(f"{settings}attempt = {attempt}\n")
+            assert run(["audit", "model.pt", "--forget", "ids.txt", "--method", method, "--json"]) == 0
+            if predicate_of(project / "audit-out")["verdict"]["value"] == verdict:
+                break
     yesterday = datetime.now(UTC).replace(microsecond=0) - timedelta(days=1)
     write_trust(trust, next(config.glob("*.pub.pem")), not_before=yesterday)
     return Finished(project, project / "audit-out", project / "model.pt", trust, home)

@@ -10,7 +10,7 @@ import pytest
 from small_project import SMALLEST, files_below, fix_secrets, store_of, write_project
 
 from cu_cert.cli.main import run
-from cu_cert.errors import ConfigError
+from cu_cert.errors import ConfigError, DataError
 from cu_cert.fleet.worker import Workshop
 from cu_cert.pools import Seeds
 from cu_cert.project import Project, load_project
@@ -297,6 +297,49 @@ def test_the_plan_stands_on_disk_before_any_of_its_models(folder: Path, monkeypa
     assert set(plans) == {done.plan.to_bytes()}
     written = (folder / "out" / "plan.json").stat().st_mtime_ns
     assert all(path.stat().st_mtime_ns >= written for path in store_of(folder).glob("*/*.json"))
+
+
+# What cannot be audited
+
+CONSTANT = """
+import torch
+
+
+class Constant:
+    def build(self, seed):
+        return torch.nn.Linear(24, 3)
+
+    def train(self, model, records, rng):
+        with torch.no_grad():
+            for weights in model.parameters():
+                weights.fill_(len(records) / 1000)
+        return model
+"""
+
+NOTHING = """
+from cu_cert.methods import UnlearningMethod, Work
+from cu_cert.methods._params import NoParams
+
+METHOD = UnlearningMethod(
+    name="nothing", kind="approximate", guarantee="none", level="EMPIRICAL", needs=frozenset({"original"}),
+    paper="none", summary="does nothing", params_type=NoParams, work=lambda task: Work(model=task.original),
+)
+"""
+
+
+def test_a_recipe_that_ignores_its_seed_is_one_clear_error(tmp_path: Path) -> None:
+    folder = write_project(tmp_path, **SMALLEST | {"training": 'recipe = "python:constant:Constant"'})
+    (folder / "constant.py").write_text(CONSTANT)
+    train_model(load_project(folder / "cu-cert.toml"), folder / "model.pt")
+    with pytest.raises(DataError, match=r"model.pt: nothing was signed: pilots: all signals are equal; the recipe ign"):
+        audited(folder, subject(folder, method="npo"))
+
+
+def test_a_method_that_does_nothing_is_refuted_whatever_its_name(folder: Path) -> None:
+    (folder / "nothing.py").write_text(NOTHING)
+    result = result_of(audited(folder, subject(folder, method="python:nothing:METHOD")))
+    assert result.stated == "REFUTED"
+    assert claim(result, "c-eps-procedure")["right"] == claim(result, "c-pos-procedure")["right"]
 
 
 # Repetition

@@ -1,6 +1,5 @@
 """A second, naive implementation of every number that a verdict rests on, from nothing but plan and evidence rows."""
 
-import base64
 import hashlib
 import hmac
 import json
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 from scipy.optimize import brentq
 from scipy.stats import beta, betabinom, binom
-from small_project import LOGISTIC, SMALLEST, fix_secrets, write_project
+from small_project import LOGISTIC, SMALLEST, fix_secrets, predicate_of, write_project
 
 from cu_cert.project import load_project
 from cu_cert.protocol import audit_subjects
@@ -95,9 +94,7 @@ class Naive:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        bundle = json.loads((folder / "certificate.sigstore.json").read_text())
-        payload = base64.b64decode(bundle["dsseEnvelope"]["payload"])
-        self.predicate = json.loads(payload)["predicate"]
+        self.predicate = predicate_of(folder)
         raw = (folder / "plan.json").read_bytes()
         self.plan, self.digest = json.loads(raw), hashlib.sha256(raw).hexdigest()
         self.subject = next(
@@ -137,7 +134,7 @@ class Naive:
     def tail(self, right: int, guesses: int, eps: float) -> float:
         chance, slots = 1 / (1 + math.exp(-eps)), self.plan["procedure"]["slots"]
         return sum(
-            binom.pmf(lost, slots, self.delta) * binom.sf(right - lost - 1, max(guesses - lost, 0), chance)
+            float(binom.pmf(lost, slots, self.delta) * binom.sf(right - lost - 1, max(guesses - lost, 0), chance))
             for lost in range(slots + 1)
         )
 

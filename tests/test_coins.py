@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from cu_certificates.check.coins import coin, derive, right_guesses, seed_commitment
+from cu_certificates.check.design import Coins
+from cu_certificates.check.rules import most_right
 
 EXAMPLES = settings(deadline=None, max_examples=1000 if SLOW else 150)
 SEED, PLAN = bytes(range(32)), "ab" * 32
@@ -53,25 +55,22 @@ def test_names_of_a_derivation_cannot_run_into_each_other() -> None:
 
 
 def naive(coins: Sequence[int], scores: Sequence[int | None], guesses: int, forward: bool) -> int:
-    """A second reading of the protocol, slot by slot: how many models beat this one?"""
-    there = [slot for slot, score in enumerate(scores) if score is not None]
-    lost = len(scores) - len(there)
+    """A second reading of the protocol, slot by slot: how many models stand before this one, and how many after?"""
+    lost = [coins[slot] for slot, score in enumerate(scores) if score is None]
     right = 0
-    for slot in there:
-        own = scores[slot]
-        before = sum(
-            scores[other] > own or (scores[other] == own and other < slot)  # type: ignore[operator]
-            for other in there
-        )
-        after = len(there) - 1 - before
-        if forward:
-            right += before < guesses // 2 - lost and coins[slot] == 1
+    for slot, own in enumerate(scores):
+        if own is None:
             continue
-        usable = guesses - lost
-        if before < (usable + 1) // 2 and usable > 0:
-            right += coins[slot] == 1
-        elif after < usable // 2:
-            right += coins[slot] == 0
+        before = after = 0
+        for other, score in enumerate(scores):
+            if score is not None and other != slot:
+                ahead = score > own or (score == own and other < slot)
+                before, after = before + ahead, after + (not ahead)
+        if forward:
+            right += coins[slot] == 1 and before + len(lost) < guesses // 2
+        else:
+            right += coins[slot] == 1 and before + lost.count(0) < guesses // 2
+            right += coins[slot] == 0 and after + lost.count(1) < guesses // 2
     return right
 
 
@@ -91,8 +90,9 @@ def test_right_guesses_agree_with_a_second_implementation(table: tuple[list[int]
     coins, scores, guesses, forward = table
     found = right_guesses(coins, scores, guesses, forward_only=forward)
     assert found == naive(coins, scores, guesses, forward)
-    counted = guesses // 2 if forward else guesses
-    assert 0 <= found <= max(counted - scores.count(None), 0)
+    half, lost = guesses // 2, [bit for bit, score in zip(coins, scores, strict=True) if score is None]
+    most = half - len(lost) if forward else guesses - min(lost.count(0), half) - min(lost.count(1), half)
+    assert 0 <= found <= max(most, 0)
 
 
 @EXAMPLES
@@ -115,6 +115,39 @@ def test_a_perfect_score_is_right_everywhere_and_a_reversed_one_nowhere() -> Non
 def test_ties_go_to_the_lower_slot() -> None:
     assert right_guesses([1, 0], [5, 5], 2) == 2
     assert right_guesses([0, 1], [5, 5], 2) == 0
+
+
+def worst_and_best(coins: list[int], scores: list[int | None], guesses: int) -> tuple[int, int]:
+    """The fewest and most right guesses over all places in the ranking that the failed runs could have had."""
+    there = sorted((slot for slot, score in enumerate(scores) if score is not None), key=lambda slot: -scores[slot])  # type: ignore[operator]
+    orders = [there]
+    for failed in (slot for slot, score in enumerate(scores) if score is None):
+        orders = [[*order[:place], failed, *order[place:]] for order in orders for place in range(len(order) + 1)]
+    half = guesses // 2
+    counts = [sum(coins[s] for s in o[:half]) + sum(1 - coins[s] for s in o[len(o) - half :]) for o in orders]
+    return min(counts), max(counts)
+
+
+@EXAMPLES
+@given(
+    st.lists(st.integers(0, 1), min_size=6, max_size=7),
+    st.permutations(range(7)),
+    st.sets(st.integers(0, 6), max_size=3),
+    st.sampled_from([2, 4, 6]),
+)
+def test_failed_runs_count_as_the_least_that_they_could_have_shown(
+    coins: list[int], ranks: list[int], failed: set[int], guesses: int
+) -> None:
+    scores = [None if slot in failed else ranks[slot] for slot in range(len(coins))]
+    least, most = worst_and_best(coins, scores, guesses)
+    assert right_guesses(coins, scores, guesses) <= least
+    lost = [coins[slot] for slot, score in enumerate(scores) if score is None]
+    if max(lost.count(0), lost.count(1)) <= guesses // 2:
+        assert right_guesses(coins, scores, guesses) == least
+    sizes = Coins(
+        slots=len(coins), guesses=guesses, counted=guesses, control_guesses=2, control_counted=2, forward=False
+    )
+    assert most_right(coins, scores, right_guesses(coins, scores, guesses), sizes) >= most
 
 
 def test_a_failed_slot_takes_a_guess_and_is_wrong() -> None:

@@ -1,6 +1,5 @@
 """Stopped and killed runs: nothing is lost, nothing is made twice, nothing stays behind, and the result is the same."""
 
-import base64
 import json
 import os
 import shutil
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_project import MLP, SMALLEST, files_below, fix_secrets, program, store_of, write_project
+from small_project import MLP, SMALLEST, files_below, fix_secrets, predicate_of, program, store_of, write_project
 
 from cu_cert.cli.main import run
 from cu_cert.secrets_store import FOLDER
@@ -61,8 +60,7 @@ def finished(folder: Path) -> dict[str, tuple[int, int]]:
 
 def claims(folder: Path) -> list[dict[str, Any]]:
     """Return all claims but the cost, which is a matter of the clock."""
-    bundle = json.loads((folder / "audit-out" / "certificate.sigstore.json").read_text())
-    predicate = json.loads(base64.b64decode(bundle["dsseEnvelope"]["payload"]))["predicate"]
+    predicate = predicate_of(folder / "audit-out")
     return [claim for claim in predicate["claims"] if claim["id"] != "m-cost"] + [predicate["verdict"]]
 
 

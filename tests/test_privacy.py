@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_project import HOST, SMALLEST, Finished, files_below, finished_audit, request_ids, write_project
+from small_project import (
+    HOST,
+    SMALLEST,
+    Finished,
+    files_below,
+    finished_audit,
+    predicate_of,
+    request_ids,
+    write_project,
+)
 
 from cu_cert.cli.main import run
 from cu_cert.data import load_records
@@ -31,11 +40,6 @@ def public(out: Path) -> dict[str, bytes]:
     files = {name: data for name, data in files_below(out).items() if not name.startswith("private/")}
     bundle = json.loads(files["certificate.sigstore.json"])
     return files | {"payload": base64.b64decode(bundle["dsseEnvelope"]["payload"])}
-
-
-def payload(out: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(public(out)["payload"])["predicate"]
-    return found
 
 
 def holders(files: dict[str, bytes], secret: str | bytes) -> list[str]:
@@ -77,7 +81,7 @@ def test_no_folder_and_no_machine_stands_in_any_file(done: Finished) -> None:
     names += [str(folder) for folder in (Path.home(), Path.cwd(), Path(__file__).parents[1]) if len(str(folder)) > 3]
     for name in names:
         assert not holders(files, name), name
-    assert payload(done.out)["scope"]["data"]["source"] == "data.npz"
+    assert predicate_of(done.out)["scope"]["data"]["source"] == "data.npz"
 
 
 def test_a_source_in_a_telling_folder_is_named_without_it(
@@ -97,8 +101,8 @@ def test_a_source_in_a_telling_folder_is_named_without_it(
     for name in ("customers-of-jane", str(tmp_path), "project"):
         assert not holders({name: data for name, data in files.items() if name != "report.html"}, f"/{name}")
         assert not holders(files, f"{name}/")
-    assert payload(tmp_path / "out")["scope"]["data"]["source"] == "data.npz"
-    assert payload(tmp_path / "out")["scope"]["model"]["name"] == "model.pt"
+    assert predicate_of(tmp_path / "out")["scope"]["data"]["source"] == "data.npz"
+    assert predicate_of(tmp_path / "out")["scope"]["model"]["name"] == "model.pt"
 
 
 def mode(path: Path) -> int:
@@ -153,7 +157,7 @@ def test_the_ids_in_private_open_the_certificates_root(done: Finished) -> None:
         commitments.append(hashlib.sha256(b"cu-cert/forget/v1\x00" + opening + identifier).digest())
         assert entry["commitment"] == commitments[-1].hex()
     assert sorted(entry["id"] for entry in kept["openings"]) == sorted(request_ids(done.project))
-    request = payload(done.out)["request"]["commitment"]
+    request = predicate_of(done.out)["request"]["commitment"]
     assert request == {"scheme": "cu-cert-forget/1", "root": tree(sorted(commitments)).hex(), "size": len(commitments)}
     # No leaf is published, so a root cannot be searched id by id, even by one who learns an opening.
     assert not any(holders(public(done.out), leaf.hex()) for leaf in commitments)

@@ -29,7 +29,11 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 
 @pytest.fixture
 def done(original: Finished, tmp_path: Path) -> Finished:
-    """A copy of what a reader gets: never ``private/``."""
+    return received(original, tmp_path)
+
+
+def received(original: Finished, tmp_path: Path) -> Finished:
+    """Copy what a reader gets: never ``private/``."""
     out = Path(shutil.copytree(original.out, tmp_path / "received", ignore=shutil.ignore_patterns("private")))
     model = Path(shutil.copyfile(original.model, tmp_path / "model.pt"))
     return replace(original, out=out, model=model)
@@ -39,10 +43,10 @@ def verify(done: Finished, *options: str, carrier: str = "certificate.sigstore.j
     return run(["verify", str(done.out / carrier), "--trust", str(done.trust), *options])
 
 
-def policy(folder: Path) -> Path:
-    path = folder / "policy.toml"
-    path.write_text('schema = 1\n[policy.require]\nverdict = ["NOT_REFUTED"]\n')
-    return path
+def gate(done: Finished, folder: Path) -> int:
+    policy, file = folder / "policy.toml", done.out / "certificate.sigstore.json"
+    policy.write_text('schema = 1\n[policy.require]\nverdict = ["NOT_REFUTED"]\n')
+    return run(["gate", str(file), "--policy", str(policy), "--trust", str(done.trust), "--model", str(done.model)])
 
 
 def flip(path: Path, place: int, bit: int) -> None:
@@ -105,7 +109,7 @@ def test_every_bit_of_a_byte_of_the_signature_counts(done: Finished, capsys: pyt
 
 
 @pytest.mark.parametrize("name", EVIDENCE)
-def test_a_missing_evidence_file_stops_the_reader_and_the_gate_is_undecided(
+def test_a_missing_evidence_file_stops_the_reader(
     done: Finished, capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str
 ) -> None:
     (done.out / name).unlink()
@@ -113,11 +117,24 @@ def test_a_missing_evidence_file_stops_the_reader_and_the_gate_is_undecided(
     said = capsys.readouterr().err
     assert said.startswith(f"cu-cert: evidence: '{name}' is absent from ")
     assert "use --without-evidence" in said
-    gate = ["gate", str(done.out / "certificate.sigstore.json"), "--policy", str(policy(tmp_path))]
-    assert run([*gate, "--trust", str(done.trust), "--model", str(done.model)]) == 3
-    assert name in capsys.readouterr().out
+    # What the signer refuted stays refuted, whoever deletes the evidence.
+    assert gate(done, tmp_path) == 1
+    assert f"{name} is not at hand" in capsys.readouterr().out
     assert verify(done, "--without-evidence") == 0
     assert "stated verdict REFUTED not re-derived" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", EVIDENCE)
+def test_a_missing_evidence_file_leaves_the_gate_undecided(
+    tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str
+) -> None:
+    done = received(finished_audit(tmp_path_factory.getbasetemp(), verdict="NOT_REFUTED"), tmp_path)
+    assert gate(done, tmp_path) == 0
+    (done.out / name).unlink()
+    assert verify(done) == 4
+    capsys.readouterr()
+    assert gate(done, tmp_path) == 3
+    assert f"{name} is not at hand" in capsys.readouterr().out
 
 
 def test_altered_evidence_is_refused_even_where_missing_evidence_is_not(done: Finished) -> None:
@@ -187,5 +204,5 @@ def test_nothing_that_reads_writes(done: Finished, tmp_path: Path) -> None:
     before = files_below(done.out)
     verify(done)
     run(["check", str(done.out / "report.html")])
-    run(["gate", str(done.out / "report.html"), "--policy", str(policy(tmp_path)), "--trust", str(done.trust)])
+    gate(done, tmp_path)
     assert files_below(done.out) == before

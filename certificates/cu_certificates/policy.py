@@ -350,7 +350,7 @@ def policy_text() -> str:
 verdict = ["NOT_REFUTED", "EXACT_BY_PROVENANCE", "BOUNDED_BY_THEOREM"]
 
 # When the evidence or the power does not suffice: "fail" (exit code 3) or "warn" (exit code 0 with a warning).
-# Missing evidence files always give 3.
+# Missing evidence files are never waved through: 3, or 1 where the certificate itself states REFUTED.
 on_inconclusive = "fail"
 
 # The type of statement to accept.

@@ -7,6 +7,8 @@ from typing import Any
 import typer
 
 from cu_cert.protocol import Audited
+from cu_certificates.check.fields import shown
+from cu_certificates.plan import Plan
 
 
 def audited_json(done: Audited) -> dict[str, Any]:
@@ -14,8 +16,12 @@ def audited_json(done: Audited) -> dict[str, Any]:
     found: dict[str, Any] = {
         "schema": "cu-cert-audit/1",
         "plan": done.plan.digest,
+        "questions": list(done.plan.questions),
         "models": done.forecast.models,
+        "finished": done.forecast.finished,
         "trained": done.trained,
+        "forecast": {"seconds": done.forecast.seconds, "megabytes": done.forecast.megabytes},
+        "resolution": [resolution_json(done.plan, question) for question in done.plan.questions],
     }
     for issued in done.issued:
         found |= {
@@ -29,6 +35,19 @@ def audited_json(done: Audited) -> dict[str, Any]:
         if done.key is not None:
             found |= {"keyid": done.key.key.keyid, "publicKey": str(done.key.public_path)}
     return found
+
+
+def resolution_json(plan: Plan, question: str) -> dict[str, Any]:
+    """Return what an audit of this size can see about the first subject."""
+    subject = plan.subjects[0]
+    seen = plan.resolution(subject, question)
+    return {
+        "question": question,
+        "testedEps": shown(subject.tested_eps),
+        "maxEps": shown(seen.max_eps),
+        "accuracy": None if seen.accuracy is None else shown(seen.accuracy),
+        "powerReached": seen.reached,
+    }
 
 
 def audited_lines(done: Audited) -> list[str]:

@@ -21,7 +21,7 @@ def command(
 
     found = init_project(Path.cwd(), data=data, force=force)
     if as_json:
-        echo_json({"file": FILE_NAME, "guessed": list(found.reasons)})
+        echo_json({"schema": "cu-cert-init/1", "file": FILE_NAME, "guessed": list(found.reasons)})
         return
     typer.echo(f"Wrote {FILE_NAME}. Please check these guesses:")
     for reason in found.reasons:

@@ -39,7 +39,9 @@ def right_guesses(
 ) -> int:
     """Count right guesses: "unlearned" for the highest scores, "retrained" for the lowest, by rank alone.
 
-    A slot without a score takes one of the guesses and is counted as wrong. Ties go to the lower slot number.
+    A slot without a score is a wrong guess, as if a retrained model stood among the highest and an unlearned one among
+    the lowest. That is the least that any scores of theirs could give, so nobody gains by letting chosen runs fail.
+    Ties go to the lower slot number.
 
     Args:
         coins: One coin a slot, 0 or 1.
@@ -53,10 +55,11 @@ def right_guesses(
     there = [slot for slot, score in enumerate(scores) if score is not None]
     ranked = sorted(there, key=lambda slot: (-(scores[slot] or 0), slot))
     lost = len(scores) - len(there)
+    lost_unlearned = sum(coins) - sum(coins[slot] for slot in there)
     if forward_only:
         top, bottom = max(guesses // 2 - lost, 0), 0
     else:
-        usable = max(guesses - lost, 0)
-        top, bottom = (usable + 1) // 2, usable // 2
+        top = max(guesses // 2 - (lost - lost_unlearned), 0)
+        bottom = min(max(guesses // 2 - lost_unlearned, 0), len(ranked))
     right = sum(coins[slot] for slot in ranked[:top])
-    return right + sum(1 - coins[slot] for slot in ranked[len(ranked) - bottom :] if bottom)
+    return right + sum(1 - coins[slot] for slot in ranked[len(ranked) - bottom :])

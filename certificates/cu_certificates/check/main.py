@@ -107,6 +107,8 @@ def run(file: Path, evidence: Path | None, *, as_json: bool) -> int:
         result = check_file(file, evidence)
     except (Rejected, OSError) as problem:
         code = 4 if isinstance(problem, Rejected) else 2
+        if isinstance(problem, OSError):
+            problem = OSError(f"{file}: cannot be read ({problem.strerror}); give a certificate, a report or a draft")
         if as_json:
             print(json.dumps({"schema": "cu-cert-check/1", "accepted": False, "error": str(problem)}))
         else:

@@ -99,7 +99,7 @@ def _guesses(
     return right, scores
 
 
-def _most_right(bits: Sequence[int], scores: Sequence[int | None], right: int, coins: Coins) -> int:
+def most_right(bits: Sequence[int], scores: Sequence[int | None], right: int, coins: Coins) -> int:
     """Return the most guesses that could be right had no run failed.
 
     That is the larger of two counts: each failed run is a right guess, and each failed run has the score that helps
@@ -122,7 +122,7 @@ def eps_coinflip(claim: Node, context: Context) -> Outcome:
     right, scores = _guesses(claim, coins, coins.guesses, table.coins, table.main)
     bound = exact_bound(claim, coinflip_bound(coins.slots, coins.counted, right, alpha, delta))
     context.assume(claim, *ASSUMED)
-    finding, most = context.finding(question), _most_right(table.coins, scores, right, coins)
+    finding, most = context.finding(question), most_right(table.coins, scores, right, coins)
     finding.bound = bound
     finding.generous = coinflip_bound(coins.slots, coins.counted, most, alpha, delta)
     return "assumed", f"{right} of {coins.counted} guesses right over {coins.slots} slots: eps >= {printed(bound)}"
