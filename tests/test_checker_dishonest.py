@@ -147,9 +147,6 @@ EVIDENCE: list[tuple[str, Edit, str]] = [
      lambda r: twin(r, "artifact", {"group": "reference"}, {"group": "negative"}), "one model digest stands for two"),
     ("the file is a reference",
      lambda r: twin(r, "artifact", {"group": "reference"}, {"kind": "subject"}), "one model digest stands for two"),
-    ("the original is the unlearned model",
-     lambda r: first(r["slots"], role="original").update(
-         model=first(r["slots"], role="unlearned")["model"]), "one model digest stands for two"),
     ("a pilot that is judged", lambda r: r["pilots"][0].update(model=first(r["slots"], role="retrained")["model"]),
      "1 models both fitted the score and are judged"),
     ("a pilot twice", lambda r: r["pilots"][0].update(model=r["pilots"][1]["model"]), "one model digest stands"),
@@ -177,7 +174,8 @@ def test_dishonest_evidence(edit: Edit, expected: str) -> None:
     assert expected in refusals(found), refusals(found)
 
 
-def test_identity_may_return_the_original_and_no_other_slots() -> None:
+@pytest.mark.parametrize("method", ["identity", "npo"])
+def test_a_method_may_return_its_own_original_and_no_other(method: str) -> None:
     def copied(rows: Rows, shift: int) -> None:
         originals = [row for row in rows["slots"] if row.get("role") == "original"]
         edited = [row for row in rows["slots"] if row.get("role") == "unlearned"]
@@ -185,10 +183,15 @@ def test_identity_may_return_the_original_and_no_other_slots() -> None:
             source = originals[(number + shift) % len(originals)]
             row.update(model=source["model"], score=source["score"], signals=source["signals"])
 
-    found = fake(Knobs(method="identity", edit_rows=lambda rows: copied(rows, 0)))
+    found = fake(Knobs(method=method, edit_rows=lambda rows: copied(rows, 0))).state()
+    assert accepted(found.check())
     assert found.check().derived == "REFUTED"
-    assert "one model digest" in refusals(fake(Knobs(method="identity", edit_rows=lambda rows: copied(rows, 1))))
-    assert "one model digest" in refusals(fake(Knobs(method="npo", edit_rows=lambda rows: copied(rows, 0))))
+    other = refusals(fake(Knobs(method=method, edit_rows=lambda rows: copied(rows, 1))))
+    assert ("said to change nothing" if method == "identity" else "one model digest stands for two") in other
+
+
+def test_a_method_that_is_said_to_change_nothing_changes_nothing() -> None:
+    assert "said to change nothing" in refusals(fake(Knobs(method="identity", means=LEAK)))
 
 
 def test_failing_the_runs_that_leak_does_not_make_a_pass() -> None:

@@ -120,6 +120,24 @@ def test_every_leaf_of_the_certificate(leaking: bool) -> None:
     assert prose == set(PROSE), f"no longer prose: {set(PROSE) - prose}"
 
 
+WRONG: list[Any] = [None, [], {}, [[]], {"x": {}}, -1, 2**53 - 1, True, "x", "1/1", "0" * 64, ["a", "a"]]
+
+
+@pytest.mark.slow
+def test_a_value_of_any_other_kind_gets_an_answer() -> None:
+    """Whatever stands at a place in certificate or plan: an answer or a refusal, never a crash."""
+    valid = base(True)
+    plan = json.loads(valid.files["plan.json"])
+    for root, inside in ((valid.predicate, False), (plan, True)):
+        for number, (path, _) in enumerate(representatives(root, list(nodes(root)))):
+            for value in WRONG if SLOW else [WRONG[number % len(WRONG)]]:
+                found, changed = valid.copy(), json.loads(valid.files["plan.json"])
+                at(changed if inside else found.predicate, path[:-1])[path[-1]] = value
+                if inside:
+                    found.replace("plan.json", canonical(changed))
+                assert isinstance(passes(found), bool)
+
+
 def nodes(value: Any, path: Path = ()) -> Iterator[Path]:
     """Every place in a JSON value that can be deleted."""
     if isinstance(value, (dict, list)):

@@ -172,7 +172,7 @@ def test_the_address_changes_with_everything_that_may_change_the_bits(tmp_path: 
     ]
     assert len(set(keys)) == len(keys)
     for part in ("code", "environment", "engine"):
-        other = replace(shop.identity, **{part: "other"})
+        other = replace(shop.identity, **{part: "other"})  # type: ignore[arg-type]
         assert other.key(parent) not in keys
 
 

@@ -66,7 +66,7 @@ def read_slots(data: bytes, name: str, *, plan: Node, plan_digest: str, identity
         name: Its name, for messages.
         plan: The parsed plan.
         plan_digest: P.
-        identity: Whether the method under audit returns the original unchanged, so that both have one digest.
+        identity: Whether the method under audit is said to return the original unchanged.
 
     Raises:
         Rejected: The seed is not the committed one, a role contradicts its coin, a slot is missing, stands twice or
@@ -95,15 +95,14 @@ def read_slots(data: bytes, name: str, *, plan: Node, plan_digest: str, identity
         negative.append(own[-1])
     found.finish(name)
 
-    pairs = {(slot, model.digest) for slot, model in enumerate(main) if coins[slot]} if identity else set()
-    distinct = [
-        model.digest
-        for model in (
-            *main,
-            *(m for slot, m in enumerate(positive) if coins[slot] and (slot, m.digest) not in pairs),
-            *own,
-        )
-    ]
+    distinct = [model.digest for model in (*main, *own)]
+    for slot, (edited, original) in enumerate(zip(main, positive, strict=True)):
+        # A method that does nothing returns its own original; that is a finding, not a model that stands twice.
+        same = edited.digest == original.digest
+        if coins[slot] and not same:
+            distinct.append(original.digest)
+            if identity and None not in (edited.digest, original.digest):
+                raise Rejected(f"{name}: main {slot} is not the original, though the method is said to change nothing")
     require_distinct(distinct, name)
     return SlotTable(coins, main, positive, control_coins, tuple(negative))
 
