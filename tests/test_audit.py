@@ -335,9 +335,6 @@ def test_a_recipe_that_ignores_its_seed_is_one_clear_error(tmp_path: Path) -> No
         audited(folder, subject(folder, method="npo"))
 
 
-@pytest.mark.xfail(
-    strict=True, raises=DataError, reason="check/tables.py lets only the method named identity return the original"
-)
 def test_a_method_that_does_nothing_is_refuted_whatever_its_name(folder: Path) -> None:
     (folder / "nothing.py").write_text(NOTHING)
     result = result_of(audited(folder, subject(folder, method="python:nothing:METHOD")))

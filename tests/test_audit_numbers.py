@@ -78,7 +78,7 @@ def audited(folder: Path, project: dict[str, Any], methods: tuple[str, ...]) -> 
 LARGER = {"training": LOGISTIC, "slots": 32, "references": 75, "pilots": 4, "controls": 4, "more": 'detect_eps = "3"'}
 CASES = {
     "exact": (SMALLEST, ("identity", "retrain")),
-    "delta": (LARGER | {"more": 'detect_eps = "3"\ntested_delta = "1/1000"'}, ("npo", "finetune")),
+    "delta": (LARGER | {"more": 'detect_eps = "3"\ntested_delta = "1/1000"'}, ("npo", "retrain")),
     "procedure": (LARGER | {"more": 'detect_eps = "4"\nquestions = ["procedure"]\nalpha = "1/100"'}, ("finetune",)),
     "failures": (LARGER, ("python:shaky:METHOD",)),
 }
@@ -145,14 +145,19 @@ def lower(text: str, exact: float) -> None:
     assert exact - STEP - NARROW < float(text) <= exact + NARROW
 
 
-def count(scores: list[int | None], coins: list[int], guesses: int) -> tuple[int, int]:
-    """(right guesses, failures): sort, guess both ends, ties to the lower slot; a failure eats a guess."""
-    there = sorted((-score, slot) for slot, score in enumerate(scores) if score is not None)
-    failed = len(scores) - len(there)
-    left = max(guesses - failed, 0)
-    top, bottom = there[: left - left // 2], there[len(there) - left // 2 :]
-    right = sum(coins[slot] == 1 for _, slot in top) + sum(coins[slot] == 0 for _, slot in bottom)
-    return right, failed
+def count(scores: list[int | None], coins: list[int], guesses: int, *, kind: bool = False) -> int:
+    """Right guesses: sort, guess both ends, ties to the lower slot. A failed run has the score that helps least.
+
+    With ``kind`` it has the score that helps most, or is a right guess where that is more.
+    """
+    filled = [
+        (math.inf if (coin == 1) == kind else -math.inf) if score is None else score
+        for score, coin in zip(scores, coins, strict=True)
+    ]
+    order = sorted(range(len(filled)), key=lambda slot: (-filled[slot], slot))
+    half = guesses // 2
+    right = sum(coins[slot] == 1 for slot in order[:half]) + sum(coins[slot] == 0 for slot in order[-half:])
+    return max(right, min(count(scores, coins, guesses) + scores.count(None), guesses)) if kind else right
 
 
 def test_procedure(folders: list[Path]) -> None:
@@ -172,16 +177,18 @@ def test_procedure(folders: list[Path]) -> None:
 
         claims, guesses = naive.claims, sizes["guesses"]
         for name, table in (("c-eps-procedure", main), ("c-pos-procedure", positive)):
-            right, _ = count([row.get("score") for row in table], coins, guesses)
+            right = count([row.get("score") for row in table], coins, guesses)
             assert claims[name]["right"] == right
             assert claims[name]["guesses"] == guesses
             lower(claims[name]["bound"], naive.bound(right, guesses))
         assert (claims["c-pos-procedure"]["outcome"] == "detected") == (
             float(claims["c-pos-procedure"]["bound"]) > naive.eps
         )
-        right, failed = count([row.get("score") for row in control], fresh, sizes["controlGuesses"])
+        scores = [row.get("score") for row in control]
+        right = count(scores, fresh, sizes["controlGuesses"])
         assert claims["c-neg-procedure"]["right"] == right
-        sound = binom.sf(min(right + failed, sizes["controlGuesses"]) - 1, sizes["controlGuesses"], 0.5) > 0.01
+        most = min(right + scores.count(None), sizes["controlGuesses"])
+        sound = binom.sf(most - 1, sizes["controlGuesses"], 0.5) > 0.01
         assert claims["c-neg-procedure"]["outcome"] == ("sound" if sound else "failed")
         check_power(naive, claims["c-power-procedure"], guesses)
         check_pools(naive, [(row.get("score"), coin) for row, coin in zip(main, coins, strict=True)])
@@ -258,6 +265,18 @@ def test_artifact(folders: list[Path]) -> None:
         assert power["reached"] == (n >= smallest)
 
 
+def test_an_exact_method_is_tested_at_zero_and_others_at_what_the_project_says(folders: list[Path]) -> None:
+    for folder in folders:
+        naive = Naive(folder)
+        small = naive.plan["procedure"]["slots"] == SMALLEST["slots"]
+        if naive.subject["method"] == "retrain":
+            assert naive.subject["guarantee"] == "exact"
+            assert (naive.eps, naive.delta) == (0, 0)
+        else:
+            assert naive.eps == (0 if small else 0.5)
+            assert naive.delta == (0.001 if "delta" in folder.parts else 0)
+
+
 def test_utility_and_verdict(folders: list[Path]) -> None:
     for folder in folders:
         naive = Naive(folder)
@@ -287,9 +306,10 @@ def expected_verdict(naive: Naive) -> str:
         else:
             gaps |= claims[f"c-pos-{question}"]["outcome"] != "detected" or not claims[f"c-power-{question}"]["reached"]
     if not refuted and (naive.folder / "evidence/slots.jsonl").exists():
-        failed = sum(row.get("status") == "failed" and row["group"] == "main" for row in naive.rows("slots.jsonl"))
-        claim = claims["c-eps-procedure"]
-        gaps |= naive.bound(min(claim["right"] + failed, claim["guesses"]), claim["guesses"]) > naive.eps
+        main = [row for row in naive.rows("slots.jsonl") if row.get("group") == "main"]
+        main.sort(key=lambda row: int(row["slot"]))
+        coins, guesses = [int(row["role"] == "unlearned") for row in main], claims["c-eps-procedure"]["guesses"]
+        gaps |= naive.bound(count([row.get("score") for row in main], coins, guesses, kind=True), guesses) > naive.eps
     return "REFUTED" if refuted else "INCONCLUSIVE" if gaps else "NOT_REFUTED"
 
 

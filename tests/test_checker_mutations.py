@@ -130,7 +130,7 @@ def test_a_value_of_any_other_kind_gets_an_answer() -> None:
     plan = json.loads(valid.files["plan.json"])
     for root, inside in ((valid.predicate, False), (plan, True)):
         for number, (path, _) in enumerate(representatives(root, list(nodes(root)))):
-            for value in WRONG if SLOW else [WRONG[number % len(WRONG)]]:
+            for value in WRONG[number % 4 :: 4] if SLOW else [WRONG[number // 2 % len(WRONG)]][number % 2 :]:
                 found, changed = valid.copy(), json.loads(valid.files["plan.json"])
                 at(changed if inside else found.predicate, path[:-1])[path[-1]] = value
                 if inside:

@@ -95,16 +95,29 @@ def read_slots(data: bytes, name: str, *, plan: Node, plan_digest: str, identity
         negative.append(own[-1])
     found.finish(name)
 
-    distinct = [model.digest for model in (*main, *own)]
-    for slot, (edited, original) in enumerate(zip(main, positive, strict=True)):
+    table = SlotTable(coins, main, positive, control_coins, tuple(negative))
+    _require_independent(table, own, name, identity=identity)
+    return table
+
+
+def _require_independent(table: SlotTable, own: list[Model], name: str, *, identity: bool) -> None:
+    """Refuse a model that stands for two runs, but for a slot's own original that the method returned as it was.
+
+    Args:
+        table: The slots.
+        own: The control's models that are not the main run's.
+        name: Name of the file, for messages.
+        identity: Whether the method is said to return the original.
+    """
+    distinct = [model.digest for model in (*table.main, *own)]
+    for slot, (edited, original) in enumerate(zip(table.main, table.positive, strict=True)):
         # A method that does nothing returns its own original; that is a finding, not a model that stands twice.
-        same = edited.digest == original.digest
-        if coins[slot] and not same:
-            distinct.append(original.digest)
-            if identity and None not in (edited.digest, original.digest):
-                raise Rejected(f"{name}: main {slot} is not the original, though the method is said to change nothing")
+        if not table.coins[slot] or edited.digest == original.digest:
+            continue
+        distinct.append(original.digest)
+        if identity and None not in (edited.digest, original.digest):
+            raise Rejected(f"{name}: main {slot} is not the original, though the method is said to change nothing")
     require_distinct(distinct, name)
-    return SlotTable(coins, main, positive, control_coins, tuple(negative))
 
 
 @dataclass(frozen=True)
