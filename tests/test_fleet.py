@@ -29,6 +29,7 @@ from cu_cert.fleet.worker import Workshop
 from cu_cert.model_file import load_state, state_digest
 from cu_cert.records import Records, make_records
 from cu_cert.rng import Stream
+from cu_cert.signals import relative
 
 # Equal bits
 
@@ -80,6 +81,19 @@ def test_models_of_two_seeds_share_neither_start_nor_order(tmp_path: Path) -> No
             assert len(np.unique(values)) == values.size
     orders = [tuple(Stream(bytes.fromhex(member.seed)).child("order", 0).order(TRAIN.ids)) for member in members]
     assert len(set(orders)) == len(orders)
+
+
+def test_what_counts_is_the_distance_from_never_trained_records_of_the_same_class() -> None:
+    forget, margin = TRAIN.select(FORGET), np.random.default_rng(1).normal(size=(2, len(FORGET) + len(OUTSIDE)))
+    absent = OUTSIDE.select([name for name, label in zip(OUTSIDE.ids, OUTSIDE.y, strict=True) if label != forget.y[0]])
+    for held_out in (OUTSIDE, absent):
+        asked = margin[:, : len(FORGET) + len(held_out)]
+        found = relative(asked, forget, held_out)
+        for model, record in np.ndindex(2, len(FORGET)):
+            outside = asked[model, len(FORGET) :]
+            peers = outside[held_out.y == forget.y[record]]
+            expected = margin[model, record] - (peers if len(peers) else outside).mean()
+            assert found[model, record] == pytest.approx(expected, abs=1e-12)
 
 
 # The content address

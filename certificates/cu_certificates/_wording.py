@@ -186,7 +186,7 @@ VOID: Final = "claims nothing: the negative control of this question did not hol
 BASES: Final = {
     "recounted": "the checker computes it again from the evidence files",
     "derived": "the checker redoes the arithmetic on the claims named",
-    "assumed": "the same, and it holds only under assumption A1",
+    "assumed": "the same, and it holds only under the assumptions of this page, A1 and A9 first",
     "descriptive": "for information; cannot support a verdict",
     "unread": "this version of the report does not know the type",
 }

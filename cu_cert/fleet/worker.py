@@ -133,7 +133,7 @@ class Workshop:
         return model.eval()
 
     def _train(self, member: Member, store: Store, key: str) -> Entry:
-        _ = self.recipe  # that its code was changed is no failure of this run; nor is a damaged parent or a full disk
+        # A damaged parent or a full disk is no failure of this run, so neither is met inside the try.
         parent = None if member.parent is None else self._parent(member.parent)
         started = time.process_time()
         problem = digest = ""
