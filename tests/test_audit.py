@@ -92,9 +92,9 @@ def test_an_original_that_is_presented_as_unlearned_is_refuted(folder: Path, met
 
 
 def test_a_retrained_model_is_not_refuted(folder: Path) -> None:
-    # At most a share alpha = 1/20 of audits errs here, and at most 1/50 ends INCONCLUSIVE by a control. The secret was
-    # fixed before the first look; where another processor gives other bits, further attempts decide (all three fail
-    # less often than once in 2000).
+    # At most a share alpha = 1/20 of audits errs here, and about 1/25 of this size ends INCONCLUSIVE by a control or by
+    # lopsided coins. The secret was fixed before the first look; where another processor gives other bits, further
+    # attempts decide (all three fail less often than once in 1000).
     verdicts = []
     for attempt in (1, 2, 3):
         done = audited(folder, subject(folder, "retrain.pt"), project=changed(folder, attempt=attempt))

@@ -1,6 +1,7 @@
 """The store: failed runs, damaged files, a full disk. What is no failure of a run is never kept as one."""
 
 import errno
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,9 @@ from typing import Any
 
 import pytest
 from small_fleet import OPTIONS, bits, edited, run, several, trained, workshop
+from small_project import SMALLEST, store_of, write_project
 
+from cu_cert.cli.main import run as cli
 from cu_cert.errors import ConfigError, DataError, EnvironmentProblem
 from cu_cert.fleet.store import Store
 from cu_cert.model_file import load_state
@@ -168,3 +171,66 @@ def test_a_full_disk_stops_with_one_error_and_keeps_what_is_finished(
     fresh = workshop(tmp_path / "fresh")
     run(members, fresh)
     assert bits(members, shop) == bits(members, fresh)
+
+
+def test_a_full_disk_ends_the_command_with_one_line_and_code_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_project(tmp_path / "project", **SMALLEST)
+    monkeypatch.chdir(folder)
+    assert cli(["train"]) == 0
+    original, left = os.replace, [100]
+
+    def full(source: Any, target: Any) -> None:
+        left[0] -= str(target).startswith(str(store_of(folder)))
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        original(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    command = ["audit", "model.pt", "--forget", "ids.txt", "--method", "npo", "--json"]
+    capsys.readouterr()
+    assert cli(command) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("cu-cert: ")
+    assert said.err.endswith("the disk is full; free some space and run the same command again\n")
+    assert len(said.err.splitlines()) == 1
+    kept = len(list(store_of(folder).glob("*/*.json")))
+    assert kept >= 33
+    monkeypatch.setattr(os, "replace", original)
+    assert cli(command) == 0
+    outcome = json.loads(capsys.readouterr().out)
+    assert outcome["models"] - kept <= outcome["trained"] <= outcome["models"] - 33
+
+
+# A process that dies
+
+DIES = """
+import os
+import torch
+
+
+class Dies:
+    def build(self, seed):
+        return torch.nn.Linear(6, 3)
+
+    def train(self, model, records, rng):
+        if len(records) < 34 and os.path.exists(__file__ + ".deadly"):
+            os._exit(137)  # as if the system had run out of memory
+        return model
+"""
+
+
+def test_a_process_that_dies_stops_the_run_and_keeps_what_is_finished(tmp_path: Path) -> None:
+    (tmp_path / "dies.py").write_text(DIES)
+    deadly = tmp_path / "dies.py.deadly"
+    deadly.touch()
+    shop = workshop(tmp_path / "store", recipe="python:dies:Dies", options={}, root=str(tmp_path))
+    members = [trained(1), trained(2), trained(3, "retain"), trained(4, "retain")]
+    with pytest.raises(EnvironmentProblem, match=r"a worker process died \(\d of 4 models are finished and kept\)"):
+        run(members, shop, workers=2)
+    kept = sum(shop.finished(member) for member in members[:2])
+    assert not any(shop.finished(member) for member in members[2:])
+    deadly.unlink()
+    assert run(members, shop) == 4 - kept
