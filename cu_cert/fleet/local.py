@@ -106,8 +106,9 @@ def train_fleet(
         ) from None
     except BrokenProcessPool:
         raise EnvironmentProblem(
-            f"a worker process died ({done} of {len(todo)} models are finished and kept); memory may have run out: "
-            "lower [audit] workers and run the same command to go on"
+            f"a worker process died ({done} of {len(todo)} models are finished and kept); if memory ran out, lower "
+            "[audit] workers and run the same command to go on; a script of your own must call this under "
+            "if __name__ == '__main__'"
         ) from None
     finally:
         if pool is not None:
