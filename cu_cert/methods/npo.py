@@ -46,7 +46,7 @@ class NpoParams(SgdParams):
 
 
 def npo_loss(beta: float) -> Loss:
-    """Return the NPO loss, eq. (3) of the paper.
+    """Return the NPO loss, L_NPO of the paper.
 
     L(θ) = -(2/β) E[ log σ( -β log(π_θ(y|x) / π_ref(y|x)) ) ], π_ref = the model before unlearning. It is bounded below
     by 0, and its gradient is that of ascent on the cross-entropy with each record weighted by
@@ -84,6 +84,6 @@ METHOD: UnlearningMethod = edit_method(
     npo,
     NpoParams,
     needs={"forget", "retain"},
-    paper="Zhang et al. 2024, arXiv:2404.05868, eq. (3), with cross-entropy on the retain set",
+    paper="Zhang et al. 2024, arXiv:2404.05868 (loss L_NPO), with cross-entropy on the retain set",
     summary="pushes the records to forget below their old likelihood, boundedly, and trains on the others",
 )
