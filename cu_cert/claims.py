@@ -36,6 +36,30 @@ def _scores(models: Sequence[Model]) -> list[int | None]:
     return [model.score for model in models]
 
 
+def _power(plan: Plan, subject: Subject, question: str) -> Claim:
+    """Claim what an audit of the planned size can see."""
+    seen = plan.resolution(subject, question)
+    own: Claim = (
+        {"references": plan.sizes.references, "smallest": seen.smallest}
+        if question == "artifact"
+        else {
+            "guesses": plan.sizes.guesses,
+            "detectEps": str(plan.detect_eps),
+            "critical": seen.critical,
+            "accuracy": None if seen.accuracy is None else printed(seen.accuracy),
+        }
+    )
+    return own | {
+        "id": f"c-power-{question}",
+        "type": "power",
+        "question": question,
+        "alpha": str(plan.share()),
+        "testedEps": str(subject.tested_eps),
+        "maxEps": printed(seen.max_eps),
+        "reached": seen.reached,
+    }
+
+
 def procedure_claims(table: SlotTable, plan: Plan, subject: Subject) -> list[Claim]:
     """Claims of the procedure question: the bound, both controls and the power."""
     alpha, delta, sizes = plan.share(), subject.tested_delta, plan.sizes
@@ -54,7 +78,6 @@ def procedure_claims(table: SlotTable, plan: Plan, subject: Subject) -> list[Cla
     )
     failed = sum(model.score is None for model in table.negative)
     tail = binomial_tail(control.guesses, enclose(Fraction(1, 2)), min(control.right + failed, control.guesses))
-    resolution = plan.resolution(subject, "procedure")
     return [
         {
             "id": "c-eps-procedure",
@@ -90,19 +113,7 @@ def procedure_claims(table: SlotTable, plan: Plan, subject: Subject) -> list[Cla
             "tail": str(CONTROL_TAIL),
             "outcome": "sound" if tail.above(CONTROL_TAIL) else "failed",
         },
-        {
-            "id": "c-power-procedure",
-            "type": "power",
-            "question": "procedure",
-            "alpha": str(alpha),
-            "guesses": sizes.guesses,
-            "testedEps": str(subject.tested_eps),
-            "detectEps": str(plan.detect_eps),
-            "critical": resolution.critical,
-            "accuracy": None if resolution.accuracy is None else printed(resolution.accuracy),
-            "maxEps": printed(resolution.max_eps),
-            "reached": resolution.reached,
-        },
+        _power(plan, subject, "procedure"),
     ]
 
 
@@ -113,7 +124,6 @@ def artifact_claims(table: ArtifactTable, plan: Plan, subject: Subject) -> list[
     judged = table.subject.score
     assert judged is not None  # the audited model is measured before anything else
     found = conformal(judged, scores, alpha=alpha, delta=delta)
-    resolution = plan.resolution(subject, "artifact")
     common = {"question": "artifact", "evidence": "artifact"}
     claims: list[Claim] = [
         {
@@ -169,17 +179,7 @@ def artifact_claims(table: ArtifactTable, plan: Plan, subject: Subject) -> list[
             "tail": str(CONTROL_TAIL),
             "outcome": "sound" if tail > CONTROL_TAIL else "failed",
         },
-        {
-            "id": "c-power-artifact",
-            "type": "power",
-            "question": "artifact",
-            "alpha": str(alpha),
-            "references": len(scores),
-            "testedEps": str(subject.tested_eps),
-            "smallest": resolution.smallest,
-            "maxEps": printed(resolution.max_eps),
-            "reached": resolution.reached,
-        },
+        _power(plan, subject, "artifact"),
     ]
 
 

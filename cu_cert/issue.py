@@ -13,7 +13,7 @@ from typing import Final
 from cu_cert import __version__
 from cu_cert.claims import Claim
 from cu_cert.errors import DataError
-from cu_cert.fleet.environment import code_digest, fingerprint
+from cu_cert.fleet.environment import fingerprint, source_digest
 from cu_cert.panel import Plot
 from cu_cert.project import Project
 from cu_cert.secrets_store import Secrets
@@ -30,6 +30,7 @@ from cu_certificates.request import ForgetRequest
 ASSUMPTIONS: Final = ("A1", "A2", "A3", "A4", "A5", "A6", "A7", "A8", "A9", "A10", "A11")
 LIMITATIONS: Final = ("L1", "L2", "L3", "L4", "L5", "L6", "L9", "L10", "L11")
 BY_QUESTION: Final = {"procedure": "L7", "artifact": "L8"}
+SAMPLE_DATA: Final = "L12"
 EXCLUDED: Final = ("backups", "other copies of the model", "models derived from it", "the records themselves")
 
 _PLANNED: Final = ("questions", "attacks", "alphaTotal", "alphaSplit", "detectEps", "seedCommitment", "attempt")
@@ -126,7 +127,7 @@ def predicate_of(
         "tool": {
             "name": "cu-cert",
             "version": __version__,
-            "sourceDigest": {"sha256": code_digest()},
+            "sourceDigest": {"sha256": source_digest()},
             "environment": {**fingerprint(), **_versions()},
         },
         "scope": {
@@ -156,7 +157,11 @@ def predicate_of(
         "plots": dict(findings.plots),
         "claims": list(findings.claims),
         "assumptions": list(ASSUMPTIONS),
-        "limitations": [*LIMITATIONS, *(BY_QUESTION[question] for question in plan.questions)],
+        "limitations": [
+            *LIMITATIONS,
+            *(BY_QUESTION[question] for question in plan.questions),
+            *([SAMPLE_DATA] if project.data.source == "digits" else []),
+        ],
     }
 
 

@@ -8,7 +8,6 @@ understand is refused, because a reader who wrote it relies on it.
 import difflib
 import json
 import os
-import re
 import tomllib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -18,6 +17,7 @@ from typing import Any, Final, NoReturn
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from cu_certificates._files import kind_of, make_folder, read_bytes, write_atomic, write_new
+from cu_certificates._toml import KeyPath, key_lines
 from cu_certificates.envelope import PREDICATE_TYPE
 from cu_certificates.errors import MissingFileError, PolicyError
 from cu_certificates.keys import ALGORITHM, default_key_folder, fingerprint, load_public_key
@@ -115,24 +115,18 @@ class _Source:
 
     def __init__(self, path: Path, text: str) -> None:
         self.path = path
-        self.lines = text.split("\n")
+        self.lines = key_lines(text)
 
     def fail(self, message: str, key: str = "", *, table: str = "", index: int = 0) -> NoReturn:
         raise PolicyError(f"{self.path}:{self.line_of(key, table, index)}: {message}")
 
     def line_of(self, key: str, table: str, index: int) -> int:
         """Return the line of ``key`` in the ``index``-th ``table``, else of the table, else 1."""
-        current, seen, start = "", -1, 1
-        wanted = re.compile(rf"""\s*["']?{re.escape(key)}["']?\s*[.=]""")
-        for number, line in enumerate(self.lines, 1):
-            if header := re.match(r"""\s*\[\[?\s*["']?([^\]"'.]+)""", line):
-                current = header.group(1).strip()
-                seen += current == table
-                if (current == table and seen == index) or (not table and current == key):
-                    start = number
-            elif current == table and (not table or seen == index) and key and wanted.match(line):
-                return number
-        return start
+        above: KeyPath = (table, index) if table == "key" else (table,) if table else ()
+        path: KeyPath = (*above, key) if key else above
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path, 1)
 
     def known(self, found: dict[str, Any], valid: tuple[str, ...], *, table: str = "", index: int = 0) -> None:
         for key in found:

@@ -10,6 +10,8 @@ from cu_cert.methods import Epoch
 if TYPE_CHECKING:
     import torch
 
+    from cu_cert.methods._params import SgdParams
+
 Optimiser = Callable[["list[torch.nn.Parameter]"], "torch.optim.Optimizer"]
 
 
@@ -45,3 +47,10 @@ def sgd(learning_rate: float, momentum: float) -> Optimiser:
         return torch.optim.SGD(parameters, lr=learning_rate, momentum=momentum)
 
     return make
+
+
+def sgd_schedule(params: "SgdParams") -> Schedule:
+    """Return the schedule of a method that trains by SGD for a fixed number of epochs."""
+    return Schedule(
+        epochs=params.epochs, batch_size=params.batch_size, optimiser=sgd(params.learning_rate, params.momentum)
+    )

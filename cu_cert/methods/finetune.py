@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cu_cert.engine.edit import Edit, edit_method
 from cu_cert.engine.region import full
-from cu_cert.engine.schedule import Schedule, sgd
+from cu_cert.engine.schedule import sgd_schedule
 from cu_cert.engine.subject import Subject
 from cu_cert.engine.term import Term, cross_entropy
 from cu_cert.methods import UnlearningMethod
@@ -27,11 +27,7 @@ def finetune(subject: Subject, params: FinetuneParams) -> Edit:
     return Edit(
         terms=(Term(stream="retain", loss=cross_entropy, role="retain"),),
         region=full(subject),
-        schedule=Schedule(
-            epochs=params.epochs,
-            batch_size=params.batch_size,
-            optimiser=sgd(params.learning_rate, params.momentum),
-        ),
+        schedule=sgd_schedule(params),
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cu_cert.engine.edit import Edit, edit_method
 from cu_cert.engine.region import full
-from cu_cert.engine.schedule import Schedule, sgd
+from cu_cert.engine.schedule import sgd_schedule
 from cu_cert.engine.subject import Batch, Subject
 from cu_cert.engine.term import Loss, Reference, Term, cross_entropy
 from cu_cert.methods import UnlearningMethod
@@ -71,11 +71,7 @@ def npo(subject: Subject, params: NpoParams) -> Edit:
             Term(stream="retain", loss=cross_entropy, weight=params.retain_weight, role="retain"),
         ),
         region=full(subject),
-        schedule=Schedule(
-            epochs=params.epochs,
-            batch_size=params.batch_size,
-            optimiser=sgd(params.learning_rate, params.momentum),
-        ),
+        schedule=sgd_schedule(params),
     )
 
 
