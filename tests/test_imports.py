@@ -38,8 +38,8 @@ sys.exit(code)
 """
 
 
-def imported(code: str, *arguments: str, folder: Path = ROOT, expect: int = 0) -> set[str]:
-    """Run code in a fresh process; returns the modules that it imported."""
+def imported(code: str, *arguments: str, folder: Path = ROOT, expect: tuple[int, ...] = (0,)) -> set[str]:
+    """Run code in a fresh process that ends with one of the expected codes; returns the modules that it imported."""
     found = subprocess.run(
         [sys.executable, "-c", LIST_MODULES.format(code), *arguments],
         cwd=folder,
@@ -48,13 +48,13 @@ def imported(code: str, *arguments: str, folder: Path = ROOT, expect: int = 0) -
         text=True,
         timeout=120,
     )
-    assert found.returncode == expect, found.stdout + found.stderr
+    assert found.returncode in expect, found.stdout + found.stderr
     *told, modules = found.stderr.splitlines()
     assert told == [], told
     return set(json.loads(modules))
 
 
-def imported_by(*arguments: str, folder: Path = ROOT, expect: int = 0) -> set[str]:
+def imported_by(*arguments: str, folder: Path = ROOT, expect: tuple[int, ...] = (0,)) -> set[str]:
     """Run ``cu-cert`` in a fresh process; returns the modules that it imported."""
     return imported(
         "from cu_cert.cli.main import run\ncode = run(sys.argv[1:])", *arguments, folder=folder, expect=expect
@@ -70,32 +70,32 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     return tiny_certificate(tmp_path_factory)
 
 
-def reading(tiny: Tiny) -> dict[str, tuple[int, tuple[str, ...]]]:
-    """Exit code and command of each verb that reads."""
+def reading(tiny: Tiny) -> dict[str, tuple[tuple[int, ...], tuple[str, ...]]]:
+    """Exit codes and command of each verb that reads; what the gate decides depends on the bits of this machine."""
     report, trust, model = str(tiny.report), str(tiny.trust), str(tiny.model)
     key = str(tiny.folder / "keys" / "audit.pub.pem")
     return {
-        "verify": (0, ("verify", report, "--trust", trust, "--model", model)),
-        "verify --json": (0, ("verify", str(tiny.bundle), "--trust", trust, "--json")),
-        "check": (0, ("check", report)),
-        "gate": (1, ("gate", report, "--policy", str(tiny.policy), "--trust", trust, "--model", model)),
-        "report": (0, ("report", report, "--trust", trust, "-o", "again.html")),
-        "report, unverified": (0, ("report", report, "-o", "marked.html")),
-        "methods": (0, ("methods",)),
-        "methods --json": (0, ("methods", "--json")),
-        "init": (0, ("init",)),
-        "init --data": (0, ("init", "--force", "--data", "data.csv")),
-        "key generate": (0, ("key", "generate", "k.pem")),
-        "key show": (0, ("key", "show", key)),
-        "key trust": (0, ("key", "trust", key, "-o", "t.toml")),
+        "verify": ((0,), ("verify", report, "--trust", trust, "--model", model)),
+        "verify --json": ((0,), ("verify", str(tiny.bundle), "--trust", trust, "--json")),
+        "check": ((0,), ("check", report)),
+        "gate": ((0, 1, 3), ("gate", report, "--policy", str(tiny.policy), "--trust", trust, "--model", model)),
+        "report": ((0,), ("report", report, "--trust", trust, "-o", "again.html")),
+        "report, unverified": ((0,), ("report", report, "-o", "marked.html")),
+        "methods": ((0,), ("methods",)),
+        "methods --json": ((0,), ("methods", "--json")),
+        "init": ((0,), ("init",)),
+        "init --data": ((0,), ("init", "--force", "--data", "data.csv")),
+        "key generate": ((0,), ("key", "generate", "k.pem")),
+        "key show": ((0,), ("key", "show", key)),
+        "key trust": ((0,), ("key", "trust", key, "-o", "t.toml")),
     }
 
 
 @pytest.mark.parametrize("verb", list(reading(Tiny(Path()))))
 def test_reading_needs_no_numerical_library(verb: str, tiny: Tiny, tmp_path: Path) -> None:
     (tmp_path / "data.csv").write_text("id,label,a,b\np1,x,1,u\np2,y,2,v\np3,x,3.5,u\n")
-    code, command = reading(tiny)[verb]
-    found = imported_by(*command, folder=tmp_path, expect=code)
+    codes, command = reading(tiny)[verb]
+    found = imported_by(*command, folder=tmp_path, expect=codes)
     assert tops(found) & HEAVY == set()
     if verb == "check":
         assert tops(found) & {"cryptography", "jinja2"} == set()

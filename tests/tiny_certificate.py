@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from small_project import write_project
+from small_project import fix_secrets, write_project
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ def _make(tiny: Tiny) -> None:
     from cu_certificates.trust import write_trust
 
     folder = write_project(tiny.folder)
+    fix_secrets(folder, "tiny certificate")
     key = folder / "keys" / "audit.pem"
     generate_key(key, passphrase=None)
     project = load_project(tiny.policy)
