@@ -6,8 +6,8 @@ from fractions import Fraction
 from cu_attacks._types import Estimate
 from cu_attacks.coinflip import coinflip
 from cu_attacks.conformal import conformal
+from cu_certificates.check.common import CONTROL_TAIL
 from cu_certificates.check.fields import printed
-from cu_certificates.check.rules import CONTROL_TAIL
 from cu_certificates.check.tables import ArtifactTable, Model, SlotTable
 from cu_certificates.check.tails import beta_binomial_tail, binomial_tail, cp_lower, cp_upper, enclose, group_bound
 from cu_certificates.plan import Plan, Subject

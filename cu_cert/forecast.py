@@ -12,9 +12,9 @@ from cu_cert.fleet.local import clock, cores
 from cu_cert.fleet.store import Store
 from cu_cert.fleet.worker import Workshop
 from cu_cert.pools import Pools
+from cu_certificates.check.common import CONTROL_TAIL
 from cu_certificates.check.fields import printed, shown
 from cu_certificates.check.power import critical_guesses, power_at, smallest_references
-from cu_certificates.check.rules import CONTROL_TAIL
 from cu_certificates.check.tails import beta_binomial_tail
 from cu_certificates.errors import UsageError
 from cu_certificates.plan import Plan, default_guesses

@@ -10,7 +10,7 @@ from math import isqrt
 from typing import Any, Literal
 
 from cu_certificates.check.fields import printed
-from cu_certificates.check.rules import critical_guesses, power_at, smallest_accuracy, smallest_references
+from cu_certificates.check.power import critical_guesses, power_at, smallest_accuracy, smallest_references
 from cu_certificates.check.tails import coinflip_bound, cp_lower, group_bound
 
 Kind = Literal["refuted", "not refuted", "inconclusive"]

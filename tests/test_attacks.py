@@ -35,7 +35,7 @@ def test_a_member_announces_itself(name: str) -> None:
     attack = cu_attacks.get(name)
     assert isinstance(attack, Attack)
     assert attack.name == name
-    assert attack.kind in ("question", "panel", "difference")
+    assert attack.kind in ("question", "panel", "test", "descriptive")
     assert any(character.isdigit() for character in attack.paper), "a paper with its year or number"
     assert callable(attack.run)
     assert attack.run.__doc__

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from cu_certificates.check.coinflip import most_right
 from cu_certificates.check.coins import coin, derive, right_guesses, seed_commitment
 from cu_certificates.check.design import Coins
-from cu_certificates.check.rules import most_right
 
 EXAMPLES = settings(deadline=None, max_examples=1000 if SLOW else 150)
 SEED, PLAN = bytes(range(32)), "ab" * 32

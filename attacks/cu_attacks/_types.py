@@ -46,14 +46,15 @@ class Attack:
 
     Args:
         name: File name, name in the command line and in certificates.
-        kind: ``question`` decides a verdict; ``panel`` scores single records and informs; ``difference`` compares two
-            sets of models and informs.
+        kind: ``question`` can decide a verdict; ``panel`` scores single records and informs; ``test`` compares two sets
+            with a valid p-value, which is evidence of a difference; ``descriptive`` is a number without a confidence
+            statement, shown with its null band.
         paper: Where it comes from.
         run: The function; its arguments differ by kind.
     """
 
     name: str
-    kind: Literal["question", "panel", "difference"]
+    kind: Literal["question", "panel", "test", "descriptive"]
     paper: str
     run: Callable[..., Any]
 

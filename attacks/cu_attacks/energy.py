@@ -71,4 +71,4 @@ def energy_test(
     return TwoSample(statistic=observed, null_median=float(np.median(null)), p=p, n=(len(one), len(two)))
 
 
-ATTACK = Attack(name="energy", kind="difference", paper="Szekely, Rizzo 2013, JSPI 143", run=energy_test)
+ATTACK = Attack(name="energy", kind="test", paper="Szekely, Rizzo 2013, JSPI 143", run=energy_test)

@@ -6,18 +6,24 @@ refused. The digest of :meth:`Plan.to_bytes` is P, from which every coin and eve
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, Final
 
-from cu_certificates.check.design import ATTACK_OF, LEVELS, MAX_SLOTS, QUESTIONS
-from cu_certificates.check.power import critical_guesses, power_at, smallest_accuracy, smallest_references
-from cu_certificates.check.rules import CONTROL_TAIL
+from cu_certificates._designs import COINS, REFERENCES, Planner, Resolution
+from cu_certificates.check.design import DESIGNS, LEVELS, MAX_SLOTS, QUESTIONS, SCORES
 from cu_certificates.check.strict import canonical
-from cu_certificates.check.tails import MAX_EPS, beta_binomial_tail, coinflip_bound, group_bound
+from cu_certificates.check.tails import MAX_EPS
 from cu_certificates.errors import UsageError
 
 KIND: Final = "cu-cert-plan/1"
+
+DEFAULT_DESIGNS: Final = {question: next(iter(designs)) for question, designs in DESIGNS.items()}
+
+PLANNERS: Final[dict[str, dict[str, Planner]]] = {
+    "procedure": {"coins": COINS},
+    "artifact": {"references": REFERENCES},
+}
 
 
 def default_guesses(slots: int) -> int:
@@ -118,29 +124,6 @@ class Sizes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Resolution:
-    """What an audit of this size can see about one subject and question.
-
-    Args:
-        question: ``procedure`` or ``artifact``.
-        max_eps: Largest eps that a perfect outcome shows.
-        critical: Fewest right guesses that refute (procedure), ``None`` when no outcome refutes.
-        accuracy: Smallest guessing accuracy that is refuted with probability 0.8 (procedure).
-        smallest: Fewest references with which anything can be refuted (artifact), ``None`` when none suffices.
-        reached: Whether the planned power is reached.
-        possible: Whether a refutation is possible at all.
-    """
-
-    question: str
-    max_eps: Fraction
-    critical: int | None = None
-    accuracy: Fraction | None = None
-    smallest: int | None = None
-    reached: bool
-    possible: bool
-
-
-@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What will be tested, at what sizes and levels.
 
@@ -158,6 +141,11 @@ class Plan:
         seed_commitment: C0 (hex).
         attempt: 1 for the first audit of these subjects; a repetition counts up and is visible.
         direction: ``both``, or ``forward`` for a guarantee stated in one direction only.
+        designs: How each question is answered, by question.
+        extra: Further sizes of a design, by question, as they stand in ``plan.json``.
+        reference: ``retrain``, or ``retrain+noop`` when the method with an empty request follows each retrain.
+        original: ``redrawn`` for each slot, or ``fixed``, one for all of them.
+        score: ``combined`` (fitted on pilots, or on a calibration half), ``margin`` or ``given``.
     """
 
     subjects: tuple[Subject, ...]
@@ -172,6 +160,11 @@ class Plan:
     seed_commitment: str = ""
     attempt: int = 1
     direction: str = "both"
+    designs: Mapping[str, str] = field(default_factory=lambda: DEFAULT_DESIGNS)
+    extra: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    reference: str = "retrain"
+    original: str = "redrawn"
+    score: str = "combined"
 
     def __post_init__(self) -> None:
         if not self.questions or sorted(set(self.questions) & set(QUESTIONS)) != sorted(self.questions):
@@ -199,10 +192,26 @@ class Plan:
             )
         if "procedure" in self.questions and any(subject.method is None for subject in self.subjects):
             raise UsageError("plan: the procedure question needs to know the method of every subject; name it")
+        for what, chosen, known in (
+            ("reference", self.reference, ("retrain", "retrain+noop")),
+            ("original", self.original, ("redrawn", "fixed")),
+            ("score", self.score, SCORES),
+            *(("design", self.designs.get(question), tuple(PLANNERS[question])) for question in self.questions),
+        ):
+            if chosen not in known:
+                raise UsageError(f"plan: {what} {chosen!r}; expected {' or '.join(known)}")
 
     def share(self) -> Fraction:
         """Return the share of alpha that each question spends."""
         return self.alpha_total / len(self.questions)
+
+    def counted(self, guesses: int) -> int:
+        """Return how many of ``guesses`` planned guesses are made: half of them when one direction is stated."""
+        return guesses if self.direction == "both" else guesses // 2
+
+    def planner(self, question: str) -> Planner:
+        """Return the design of a question."""
+        return PLANNERS[question][self.designs[question]]
 
     def with_seed(self, commitment: str) -> "Plan":
         """Return the plan with its seed commitment filled in."""
@@ -216,24 +225,32 @@ class Plan:
             "attempt": self.attempt,
             "subjects": [subject.to_json() for subject in self.subjects],
             "questions": list(self.questions),
-            "attacks": [ATTACK_OF[question] for question in self.questions],
+            "attacks": [DESIGNS[question][self.designs[question]].attack for question in self.questions],
             "alphaTotal": str(self.alpha_total),
             "alphaSplit": {question: str(self.share()) for question in self.questions},
             "detectEps": str(self.detect_eps),
             "request": {"root": self.request_root, "size": self.request_size},
             "recipe": {"sha256": self.recipe},
             "data": {"sha256": self.data},
-            "reference": "retrain",
-            "original": "redrawn",
-            "procedure": {
-                "slots": sizes.slots,
-                "guesses": sizes.guesses,
-                "controlSlots": sizes.control_slots,
-                "controlGuesses": sizes.control_guesses,
-                "direction": self.direction,
+            "reference": self.reference,
+            "original": self.original,
+            **{
+                question: {
+                    **(
+                        {}
+                        if self.designs[question] == DEFAULT_DESIGNS[question]
+                        else {"design": self.designs[question]}
+                    ),
+                    **self.planner(question).node(self),
+                    **self.extra.get(question, {}),
+                }
+                for question in self.questions
             },
-            "artifact": {"references": sizes.references, "positives": 1, "negatives": sizes.negatives},
-            "score": {"name": "combined", "version": 1, "pilots": sizes.pilots},
+            "score": {
+                "name": self.score,
+                "version": 1,
+                **({"pilots": sizes.pilots} if self.score == "combined" else {}),
+            },
             "seedCommitment": {"sha256": self.seed_commitment},
         }
 
@@ -248,46 +265,24 @@ class Plan:
 
     def resolution(self, subject: Subject, question: str) -> Resolution:
         """Compute what this plan can see about a subject, before anything is trained."""
-        alpha, eps, delta, sizes = self.share(), subject.tested_eps, subject.tested_delta, self.sizes
-        if question == "artifact":
-            smallest = smallest_references(alpha, eps, delta)
-            possible = smallest is not None and sizes.references >= smallest
-            best = group_bound(Fraction(1, sizes.references + 1), alpha, delta)
-            return Resolution(question=question, max_eps=best, smallest=smallest, reached=possible, possible=possible)
-        counted = sizes.guesses if self.direction == "both" else sizes.guesses // 2
-        critical = critical_guesses(sizes.slots, counted, alpha, eps, delta)
-        return Resolution(
-            question=question,
-            max_eps=coinflip_bound(sizes.slots, counted, counted, alpha, delta),
-            critical=critical,
-            accuracy=None if critical is None else smallest_accuracy(counted, critical),
-            reached=critical is not None and power_at(counted, critical, eps=self.detect_eps),
-            possible=critical is not None,
-        )
+        return self.planner(question).resolution(self, subject)
 
     def problems(self) -> list[str]:
         """Say, one line each, why a part of this plan could never refute or could never fail its control."""
         lines = []
-        sizes, alpha = self.sizes, self.share()
         for subject in self.subjects:
             for question in self.questions:
                 found = self.resolution(subject, question)
                 if not found.possible:
-                    lines.append(_impossible(self, subject, question, found))
-        if "procedure" in self.questions:
-            counted = sizes.control_guesses if self.direction == "both" else sizes.control_guesses // 2
-            if Fraction(1, 2**counted) > CONTROL_TAIL:
-                lines.append(f"procedure: {counted} guesses in the negative control; one this small can never fail")
-        if "artifact" in self.questions:
-            rank = (alpha * (sizes.references + 1)).__floor__()
-            if beta_binomial_tail(sizes.negatives, rank, sizes.references, sizes.negatives) > CONTROL_TAIL:
-                lines.append(f"artifact: {sizes.negatives} negative controls; so few can never fail")
+                    lines.append(found.why)
+        for question in self.questions:
+            lines += self.planner(question).problems(self)
         return lines
 
     def underpowered(self) -> list[str]:
         """Say, one line each, which planned power these sizes do not reach."""
         return [
-            _impossible(self, subject, question, found)
+            found.why
             if not found.possible
             else f"{subject.name}, {question}: {self.sizes.slots} slots do not exceed eps* = {subject.tested_eps} with "
             f"probability 0.8 when the truth is eps = {self.detect_eps}"
@@ -295,16 +290,3 @@ class Plan:
             for question in self.questions
             if not (found := self.resolution(subject, question)).reached
         ]
-
-
-def _impossible(plan: Plan, subject: Subject, question: str, found: Resolution) -> str:
-    if question == "artifact":
-        need = "more alpha" if found.smallest is None else f"at least {found.smallest} references"
-        return (
-            f"artifact: {plan.sizes.references} references cannot refute eps* = {subject.tested_eps} at "
-            f"alpha {plan.share()}, whatever they show; expected {need}"
-        )
-    return (
-        f"procedure: {plan.sizes.guesses} guesses over {plan.sizes.slots} slots cannot refute "
-        f"eps* = {subject.tested_eps} at alpha {plan.share()}, even if all are right; plan more slots"
-    )

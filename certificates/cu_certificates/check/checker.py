@@ -20,7 +20,8 @@ from .strict import Rejected, parse
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE: Final = "https://cu-cert.example/predicate/unlearning-audit/v1"
 REPORT_NAME: Final = "report.html"
-DECIDING: Final = ("eps-coinflip", "eps-group")
+DECIDING: Final = ("eps-coinflip", "eps-sequential", "eps-lower", "eps-group")
+"""The claim types that decide a question when the plan asks for them."""
 MAX_CLAIMS: Final = 10_000
 
 _VERSION: Final = re.compile(r"1\.(0|[1-9][0-9]{0,3})")
@@ -76,11 +77,16 @@ def _require_subjects(subjects: list[Node], model: Node) -> None:
 def _stated(predicate: Node) -> str:
     """Return the stated verdict, which must name every bound that decides a question as its basis, and nothing else."""
     verdict = predicate.node("verdict")
-    deciding = [claim.text("id") for claim in predicate.nodes("claims") if claim.text("type") in DECIDING]
+    deciding = [claim.text("id") for claim in predicate.nodes("claims") if _decides(claim)]
     if verdict.texts("basis") != deciding:
         raise Rejected(f"{verdict.path}.basis: {verdict.texts('basis')}; the bounds that decide are {deciding}")
     verdict.texts("reasons")
     return verdict.text("value", *VERDICTS)
+
+
+def _decides(claim: Node) -> bool:
+    # A two-pool bound may also stand beside a coin-flip audit; it says itself which of the two it is.
+    return claim.text("type") in DECIDING and claim.value.get("planned") is True
 
 
 def _missing(context: Context) -> tuple[str, ...]:
@@ -145,6 +151,11 @@ def derive_verdict(
             gaps.append(f"{question}: its negative control is missing, so it makes no claim")
         elif not finding.split:
             gaps.append(f"{question}: nothing shows that its score was fitted on other models, so it makes no claim")
+        elif question == "procedure" and context.plan.text("original") == "fixed":
+            gaps.append(
+                f"{question}: all its unlearned models started from one original, which is another law than the one "
+                "that the guarantee speaks of, so it decides nothing"
+            )
         elif finding.bound is not None and finding.bound > context.tested_eps:
             refuting.append(
                 f"{question}: eps >= {printed(finding.bound)} exceeds the guarantee under test, "
@@ -152,6 +163,8 @@ def derive_verdict(
             )
         else:
             gaps += _gaps(question, finding, context.tested_eps)
+            if not context.design(question).conclusive:
+                gaps.append(f"{question}: compares with no retrained model, so it can refute but never clear")
     if refuting:
         return "REFUTED", refuting
     if gaps:

@@ -7,7 +7,17 @@ from functools import cached_property
 from hashlib import sha256
 from typing import Final
 
-from .design import EVIDENCE_OF, Coins, read_coins, require_plan, require_setting, require_subject, same
+from .design import (
+    Coins,
+    Design,
+    design_name,
+    design_of,
+    read_coins,
+    require_plan,
+    require_setting,
+    require_subject,
+    same,
+)
 from .fields import Node
 from .strict import Rejected, parse
 from .tables import ArtifactTable, PilotTable, SlotTable, read_artifact, read_pilots, read_slots, rows
@@ -243,9 +253,17 @@ class Context:
         """The planned questions."""
         return self.predicate.node("plan").texts("questions")
 
+    def design(self, question: str) -> Design:
+        """The planned design of a question."""
+        return design_of(self.plan, question)
+
+    def design_name(self, question: str) -> str:
+        """The name of the planned design of a question."""
+        return design_name(self.plan, question)
+
     def judged(self) -> list[str]:
-        """The evidence files in which the planned questions judge their models."""
-        return [EVIDENCE_OF[question] for question in self.questions()]
+        """The evidence files in which the planned questions judge."""
+        return [self.design(question).evidence for question in self.questions()]
 
     def share(self, question: str) -> Fraction:
         """The planned share of alpha of a question."""

@@ -12,13 +12,39 @@ from typing import Final
 from .fields import Node
 from .strict import Rejected, canonical
 
-ATTACK_OF: Final = {"procedure": "eps-coinflip", "artifact": "conformal-p"}
-"""The test that answers each question."""
 
-QUESTIONS: Final = tuple(ATTACK_OF)
+@dataclass(frozen=True)
+class Design:
+    """One way to answer a question.
 
-EVIDENCE_OF: Final = {"procedure": "slots", "artifact": "artifact"}
-"""The evidence file in which each question's models are judged."""
+    Args:
+        attack: The claim type of its test.
+        evidence: Id of the evidence file in which it judges.
+        conclusive: Whether it may end in "not refuted"; a design without retrained models may not.
+    """
+
+    attack: str
+    evidence: str
+    conclusive: bool = True
+
+
+DESIGNS: Final[dict[str, dict[str, Design]]] = {
+    "procedure": {
+        "coins": Design("eps-coinflip", "slots"),
+        "sequential": Design("eps-sequential", "slots"),
+        "pools": Design("eps-lower", "pools"),
+    },
+    "artifact": {
+        "references": Design("conformal-p", "artifact"),
+        "labels": Design("label-p", "labels", conclusive=False),
+    },
+}
+"""The designs of each question; a plan that names none has the first."""
+
+QUESTIONS: Final = tuple(DESIGNS)
+
+SCORES: Final = ("combined", "margin", "given")
+"""How a model's score comes about: fitted on pilots or on a calibration half, a fixed one, or one handed in."""
 
 LEVELS: Final = {
     "exact": ("EXACT_BITWISE", "EXACT_IN_LAW", "NUMERIC_EXACT"),
@@ -57,6 +83,17 @@ class Coins:
         return "forward" if self.forward else "both"
 
 
+def design_name(plan: Node, question: str) -> str:
+    """Return the name of the design that a plan gives to a question."""
+    own, known = plan.node(question), DESIGNS[question]
+    return own.text("design", *known) if own.has("design") else next(iter(known))
+
+
+def design_of(plan: Node, question: str) -> Design:
+    """Return the design that a plan gives to a question."""
+    return DESIGNS[question][design_name(plan, question)]
+
+
 def same(first: object, second: object) -> bool:
     """Whether two JSON values are equal; Python's ``==`` would take ``true`` for 1."""
     return canonical(first) == canonical(second)
@@ -81,7 +118,7 @@ def require_plan(plan: Node, stated: Node) -> None:
     questions, split = plan.texts("questions"), plan.node("alphaSplit")
     if not questions or len(set(questions)) != len(questions) or not set(questions) <= set(QUESTIONS):
         raise Rejected(f"plan.questions: {questions}; expected some of {', '.join(QUESTIONS)}, each once")
-    expected = [ATTACK_OF[question] for question in questions]
+    expected = [design_of(plan, question).attack for question in questions]
     if plan.texts("attacks") != expected:
         raise Rejected(f"plan.attacks: {plan.texts('attacks')}; the questions need {expected}")
     if set(split.value) != set(questions):
@@ -125,12 +162,16 @@ def require_setting(plan: Node, entry: Node, predicate: Node) -> None:
         Rejected: A value differs, or this checker does not know what it would mean.
     """
     scope, request = predicate.node("scope"), predicate.node("request").node("commitment")
-    plan.text("reference", "retrain")
-    plan.text("original", "redrawn")
+    plan.text("reference", "retrain", "retrain+noop")
+    plan.text("original", "redrawn", "fixed")
     score = plan.node("score")
-    score.text("name", "combined")
+    name = score.text("name", *SCORES)
     score.whole("version", 1, 1)
-    score.whole("pilots", 2, MAX_SLOTS)
+    designs = {design_name(plan, question) for question in plan.texts("questions")}
+    if designs & {"coins", "sequential", "references"}:
+        if name != "combined":
+            raise Rejected(f"{score.path}.name: {name!r}; the planned designs need 'combined'")
+        score.whole("pilots", 2, MAX_SLOTS)
     if plan.node("request").whole("size", 1) != request.whole("size"):
         raise Rejected(f"{request.path}.size: differs from plan.json")
     for key in ("data", "recipe"):
@@ -145,7 +186,7 @@ def require_setting(plan: Node, entry: Node, predicate: Node) -> None:
 
 
 def read_coins(plan: Node, entry: Node) -> Coins:
-    """Return the sizes of the procedure question.
+    """Return the sizes of the procedure question's coin-flip slots.
 
     Raises:
         Rejected: No audit of these sizes could be what it seems to be.

@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Final
 
 from .context import Context, MissingEvidence
-from .design import EVIDENCE_OF
+from .design import QUESTIONS
 from .fields import Node, shown
 from .strict import Rejected
 from .tails import STEP
@@ -33,7 +33,7 @@ def check_plots(context: Context) -> None:
     for name in plots.value:
         plot = plots.node(name)
         with suppress(MissingEvidence):
-            if name in EVIDENCE_OF:
+            if name in QUESTIONS:
                 plot.text("kind", "pools")
                 _pools(plot, name, context)
             elif name == "eps":
@@ -57,7 +57,7 @@ def _bars(plot: Node, context: Context) -> None:
             "claim": claim.text("id"),
         }
         for claim in claims
-        if claim.text("type") in ("eps-coinflip", "eps-group")
+        if claim.value.get("planned") is True
     ]
     if [dict(bar.value) for bar in plot.nodes("bars")] != expected:
         raise Rejected(f"{plot.path}.bars: not the bounds and largest values that the claims state")

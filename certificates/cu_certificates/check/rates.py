@@ -6,30 +6,14 @@ None of them decides a question: their levels lie outside the verdict's alpha.
 from fractions import Fraction
 from typing import Final
 
+from .common import Outcome, exact_bound, planned
 from .context import Context
 from .fields import Node, printed
-from .result import Status
 from .strict import MAX_INT, Rejected
 from .tails import cp_lower, cp_upper, group_bound
 
-Outcome = tuple[Status, str]
-
 SIDE_ALPHA: Final = Fraction(1, 20)
 """The largest error level of a bound that is shown beside the verdict."""
-
-
-def planned(claim: Node, expected: bool) -> None:
-    """Demand the one value of ``planned`` that a claim type can have."""
-    if claim.flag("planned") is not expected:
-        raise Rejected(f"{claim.path}.planned: {claim.flag('planned')}; expected {expected} for {claim.text('type')}")
-
-
-def exact_bound(claim: Node, derived: Fraction) -> Fraction:
-    """Demand that the printed bound is the one that the evidence gives, neither more nor less."""
-    bound = claim.number("bound")
-    if bound != derived:
-        raise Rejected(f"{claim.path}.bound: {claim.text('bound')}; the evidence gives {printed(derived)}")
-    return bound
 
 
 def count(claim: Node, context: Context) -> Outcome:

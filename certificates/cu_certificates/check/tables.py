@@ -82,9 +82,16 @@ def read_slots(data: bytes, name: str, *, plan: Node, plan_digest: str, identity
     coins = tuple(coin(seed, plan_digest, nonce, "slots", slot) for slot in range(slots))
     control_coins = tuple(coin(seed, plan_digest, nonce, "control", slot) for slot in range(controls))
     main = tuple(found.take("main", slot, "unlearned" if bit else "retrained") for slot, bit in enumerate(coins))
-    positive = tuple(found.take("positive", slot, "original") if bit else main[slot] for slot, bit in enumerate(coins))
-    # The retrained models of the main run serve the control first, in slot order; further ones are its own.
-    spare = [model for model, bit in zip(main, coins, strict=True) if not bit]
+    fixed = plan.text("original", "redrawn", "fixed") == "fixed"
+    shared = found.take("positive", 0, "original") if fixed else FAILED
+    positive = tuple(
+        main[slot] if not bit else shared if fixed else found.take("positive", slot, "original")
+        for slot, bit in enumerate(coins)
+    )
+    # The retrained models of the main run serve the control first, in slot order; further ones are its own. After
+    # "retrain+noop" they are no plain retrains, so the control has none of them.
+    plain = plan.text("reference", "retrain", "retrain+noop") == "retrain"
+    spare = [model for model, bit in zip(main, coins, strict=True) if plain and not bit]
     negative: list[Model] = []
     own: list[Model] = []
     for slot, bit in enumerate(control_coins):
@@ -96,11 +103,11 @@ def read_slots(data: bytes, name: str, *, plan: Node, plan_digest: str, identity
     found.finish(name)
 
     table = SlotTable(coins, main, positive, control_coins, tuple(negative))
-    _require_independent(table, own, name, identity=identity)
+    _require_independent(table, own, name, identity=identity, fixed=fixed)
     return table
 
 
-def _require_independent(table: SlotTable, own: list[Model], name: str, *, identity: bool) -> None:
+def _require_independent(table: SlotTable, own: list[Model], name: str, *, identity: bool, fixed: bool) -> None:
     """Refuse a model that stands for two runs, but for a slot's own original that the method returned as it was.
 
     Args:
@@ -108,7 +115,12 @@ def _require_independent(table: SlotTable, own: list[Model], name: str, *, ident
         own: The control's models that are not the main run's.
         name: Name of the file, for messages.
         identity: Whether the method is said to return the original.
+        fixed: Whether all slots share one original; then a deterministic method returns one model for all of them.
     """
+    if fixed:
+        retrained = [model for model, bit in zip(table.main, table.coins, strict=True) if not bit]
+        require_distinct([model.digest for model in (*retrained, *own)], name)
+        return
     distinct = [model.digest for model in (*table.main, *own)]
     for slot, (edited, original) in enumerate(zip(table.main, table.positive, strict=True)):
         # A method that does nothing returns its own original; that is a finding, not a model that stands twice.
