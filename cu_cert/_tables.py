@@ -104,6 +104,9 @@ class AuditConfig:
         tested_eps: The eps under test, at least 0.
         tested_delta: The delta under test, in [0, 1).
         detect_eps: The eps that the audit should be able to see, above ``tested_eps``.
+        reference: ``retrain`` or ``retrain+noop``.
+        original: ``redrawn`` or ``fixed``.
+        direction: ``both`` or ``forward``.
         attempt: Number of this audit of this request, from 1.
         workers: Processes; 0 = one for each core.
         store: Folder of trained models.
@@ -170,6 +173,28 @@ class AuditConfig:
             exact, "A leak of this eps should be seen; the certificate states how often the audit would see it."
         ),
     )
+    reference: str = field(
+        default="retrain",
+        metadata=option(
+            text,
+            'Procedure: what the method is compared with. "retrain", or "retrain+noop": each retrain is followed by '
+            "the method with an empty request (for methods that always post-process, such as adding noise).",
+        ),
+    )
+    original: str = field(
+        default="redrawn",
+        metadata=option(
+            text,
+            'Procedure: "redrawn" trains an original for each slot. "fixed" unlearns from one original; that is '
+            "another question than the guarantee asks, so such an audit decides nothing.",
+        ),
+    )
+    direction: str = field(
+        default="both",
+        metadata=option(
+            text, 'Procedure: "both", or "forward" for a certified guarantee that is stated in one direction only.'
+        ),
+    )
     attempt: int = field(
         default=1,
         metadata=option(
@@ -196,6 +221,13 @@ class AuditConfig:
             self.questions,
             '"procedure", "artifact" or both, each once',
         )
+        for key, choices in (
+            ("reference", ("retrain", "retrain+noop")),
+            ("original", ("redrawn", "fixed")),
+            ("direction", ("both", "forward")),
+        ):
+            chosen = getattr(self, key)
+            require(chosen in choices, f"[audit] {key}", chosen, " or ".join(f'"{choice}"' for choice in choices))
         for key, least in (("slots", 4), ("references", 1), ("pilots", 2), ("controls", 1), ("attempt", 1)):
             value = getattr(self, key)
             require(least <= value <= 10**6, f"[audit] {key}", value, f"{least} to {10**6}")

@@ -5,7 +5,7 @@ fixed (``cu_certificates.check.coins``).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -134,8 +134,11 @@ class Pools:
 
     @cached_property
     def originals(self) -> dict[int, Member]:
-        """The original of each slot whose coin says "unlearned"."""
-        return {slot: self.seeds.original("slots", slot) for slot, bit in enumerate(self.coins) if bit}
+        """The original of each slot whose coin says "unlearned"; one for all of them where the plan fixes it."""
+        slots = [slot for slot, bit in enumerate(self.coins) if bit]
+        if self.plan.original == "fixed":
+            return dict.fromkeys(slots, self.seeds.original("slots", 0))
+        return {slot: self.seeds.original("slots", slot) for slot in slots}
 
     @cached_property
     def retrained(self) -> dict[int, Member]:
@@ -146,11 +149,11 @@ class Pools:
     def control(self) -> tuple[Run, ...]:
         """The negative control's slots: retraining through the method's code path, under fresh coins.
 
-        Retrained models of the main run serve first; the frozen score has seen none of them and the fresh coins know
-        nothing of them, so the guesses stay exactly fair. A rerun starts from an original of the main run, which the
-        method code loads, is handed and must leave alone.
+        Retrained models of the main run serve first, unless the method with an empty request followed them; the frozen
+        score has seen none of them and the fresh coins know nothing of them, so the guesses stay exactly fair. A rerun
+        starts from an original of the main run, which the method code loads, is handed and must leave alone.
         """
-        spare = list(self.retrained.values())
+        spare = list(self.retrained.values()) if self.plan.reference == "retrain" else []
         parents = list(self.originals.values()) or [self.seeds.original("control", 0)]
         runs: list[Run] = []
         for slot, bit in enumerate(self.seeds.coins("control", self.plan.sizes.control_slots)):
@@ -168,14 +171,20 @@ class Pools:
         """The runs of the procedure question about one subject's method, controls included."""
         if subject.name not in self.ways:
             raise DataError(f"subject {subject.name}: its method is unknown, so the procedure question cannot be asked")
-        runs: list[Run] = []
+        way, fixed = self.ways[subject.name], self.plan.original == "fixed"
+        runs = [Run("positive", 0, "original", self.seeds.original("slots", 0))] if fixed else []
         for slot, bit in enumerate(self.coins):
             if bit:
                 parent = self.originals[slot]
-                edited = self.seeds.edited("slots", slot, "unlearned", parent, self.ways[subject.name])
-                runs += [Run("main", slot, "unlearned", edited), Run("positive", slot, "original", parent)]
+                runs.append(Run("main", slot, "unlearned", self.seeds.edited("slots", slot, "unlearned", parent, way)))
+                if not fixed:
+                    runs.append(Run("positive", slot, "original", parent))
             else:
-                runs.append(Run("main", slot, "retrained", self.retrained[slot]))
+                retrained = self.retrained[slot]
+                if self.plan.reference == "retrain+noop":
+                    noop = self.seeds.edited("slots", slot, "noop", retrained, way)
+                    retrained = replace(noop, records="retain", empty=True)
+                runs.append(Run("main", slot, "retrained", retrained))
         return (*runs, *self.control)
 
     @cached_property

@@ -164,6 +164,9 @@ def draft_plan(
         recipe=workshop.recipe.digest,
         data=commit_data(workshop.train, key),
         attempt=config.attempt,
+        direction=config.direction,
+        reference=config.reference,
+        original=config.original,
     )
     return plan, key
 

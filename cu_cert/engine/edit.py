@@ -1,7 +1,7 @@
 """Edit: the five choices of one method, and the only loop that trains an edit."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from cu_cert.engine.region import Region
@@ -96,6 +96,11 @@ def run(task: Task, subject: Subject, edit: Edit) -> Work:
     """
     from cu_cert.methods._contract import require_finite
 
+    # An empty request has nothing for a forget term to read; what is left of the edit runs as it would.
+    terms = tuple(term for term in edit.terms if term.stream not in subject.streams or subject.streams[term.stream].ids)
+    if not terms:
+        return Work(model=subject.model, log=(), forget_reads=0)
+    edit = replace(edit, terms=terms)
     parameters = edit.region.parameters(subject.model)
     optimiser = edit.schedule.optimiser(parameters)
     forget_loss, _ = task.measure(subject.model)

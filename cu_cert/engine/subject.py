@@ -128,7 +128,14 @@ def make_subject(task: "Task") -> Subject:
     if "retain" in task.needs:
         sources["retain"] = task.retain
     streams = {
-        name: Rows(ids=records.ids, batch=Batch(x=task.features(records), y=torch.from_numpy(records.y)))
+        name: Rows(
+            ids=records.ids,
+            batch=Batch(
+                # A recipe need not know what to make of no record at all.
+                x=task.features(records) if len(records) else torch.from_numpy(records.x),
+                y=torch.from_numpy(records.y),
+            ),
+        )
         for name, records in sources.items()
     }
     return Subject(

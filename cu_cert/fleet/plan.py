@@ -24,6 +24,7 @@ class Member:
         options: The method's options as the user gave them.
         sources: Digest of the sources of a method outside the tree, else empty.
         parent: The trained model that the method starts from.
+        empty: Whether the method is given an empty request, on a model that never saw the records ("retrain+noop").
     """
 
     label: str
@@ -33,6 +34,7 @@ class Member:
     options: Mapping[str, object] = field(default_factory=dict)
     sources: str = ""
     parent: "Member | None" = None
+    empty: bool = False
 
     def __post_init__(self) -> None:
         if (self.method is None) != (self.parent is None):
@@ -80,7 +82,7 @@ class Identity:
                 "options": canonical_options(member.options),
                 "sources": member.sources,
                 "parent": self.key(member.parent),
-                "request": self.request,
+                "request": "" if member.empty else self.request,
             }
         return hashlib.sha256(canonical(document)).hexdigest()
 

@@ -171,7 +171,10 @@ class Workshop:
 
         method = get(member.method, root=self.root)
         params = method.params(member.options)
-        return method.unlearn(parent, self.forget, self.train, recipe=self.recipe, params=params, rng=rng).model
+        request, records = ((), self.retain) if member.empty else (self.forget, self.train)
+        return method.unlearn(
+            parent, request, records, recipe=self.recipe, params=params, rng=rng, allow_empty=member.empty
+        ).model
 
     def measure(self, model: "torch.nn.Module") -> Signals:
         """Return a model's signals on the request's and the held-out records, in this order."""

@@ -151,6 +151,8 @@ class Task:
 
         losses = [
             torch.nn.functional.cross_entropy(self._recipe.logits(model, records), torch.from_numpy(records.y))
+            if len(records)
+            else torch.zeros(())
             for records in (self._forget, self._retain)
         ]
         return float(losses[0]), float(losses[1])
@@ -226,6 +228,7 @@ class UnlearningMethod:
         recipe: "Recipe",
         params: "DataclassInstance",
         rng: "Stream",
+        allow_empty: bool = False,
     ) -> Unlearned:
         """Run the method.
 
@@ -236,6 +239,8 @@ class UnlearningMethod:
             recipe: The recipe that trained it.
             params: What :meth:`params` returned.
             rng: All randomness of the run. Equal arguments give equal bits on one machine with one thread.
+            allow_empty: Whether the request may name nothing: what the method makes of a model that has nothing to
+                forget is the reference of Sekhari et al. 2021 (arXiv:2103.03279).
 
         Raises:
             MethodError: The request is empty or names everything, the method asked for what it does not declare, did
@@ -248,7 +253,7 @@ class UnlearningMethod:
             raise MethodError(
                 f"method {self.name}: params is a {type(params).__name__}; expected what METHOD.params(options) returns"
             )
-        forget, retain = split(request, records)
+        forget, retain = split(request, records, allow_empty=allow_empty)
         before = fingerprint(trained)
         start = perf_counter()
         task = Task(
@@ -298,7 +303,7 @@ def _isolated(work: Callable[[Task], Work], task: Task) -> Work:
         return work(task)
 
 
-def split(request: Collection[str], records: "Records") -> "tuple[Records, Records]":
+def split(request: Collection[str], records: "Records", *, allow_empty: bool = False) -> "tuple[Records, Records]":
     """Return the records to forget and the others, by id.
 
     Raises:
@@ -308,7 +313,7 @@ def split(request: Collection[str], records: "Records") -> "tuple[Records, Recor
     if isinstance(request, str):
         raise MethodError(f"the request is the string {request!r}; expected a collection of ids")
     forget = records.select(request)
-    if not len(forget):
+    if not len(forget) and not allow_empty:
         raise MethodError("the request names 0 records; expected at least 1 id of a record trained on")
     if len(forget) == len(records):
         raise MethodError(
