@@ -13,6 +13,7 @@ from cu_certificates.check.tails import beta_binomial_tail, binomial_tail, cp_lo
 from cu_certificates.plan import Plan, Subject
 
 Claim = dict[str, object]
+Plot = dict[str, object]
 
 SIDE_ALPHA = Fraction(1, 20)
 """Level of utility and cross-check bounds; outside the verdict's alpha."""

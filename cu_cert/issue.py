@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Final
 
 from cu_cert import __version__
-from cu_cert.claims import Claim
+from cu_cert._tables import SigningConfig
+from cu_cert.claims import Claim, Plot
 from cu_cert.errors import DataError
-from cu_cert.fleet.environment import fingerprint, source_digest
-from cu_cert.panel import Plot
 from cu_cert.project import Project
 from cu_cert.secrets_store import Secrets
+from cu_cert.sources import source_digest
 from cu_certificates._files import make_folder, write_atomic
 from cu_certificates.check.checker import check_payload
 from cu_certificates.check.result import CheckResult
@@ -30,7 +30,6 @@ from cu_certificates.request import ForgetRequest
 ASSUMPTIONS: Final = ("A1", "A2", "A3", "A4", "A5", "A6", "A7", "A8", "A9", "A10", "A11")
 LIMITATIONS: Final = ("L1", "L2", "L3", "L4", "L5", "L6", "L9", "L10", "L11")
 BY_QUESTION: Final = {"procedure": "L7", "artifact": "L8"}
-SAMPLE_DATA: Final = "L12"
 EXCLUDED: Final = ("backups", "other copies of the model", "models derived from it", "the records themselves")
 
 _PLANNED: Final = ("questions", "attacks", "alphaTotal", "alphaSplit", "detectEps", "seedCommitment", "attempt")
@@ -67,11 +66,17 @@ class Scope:
         data: Source, sizes and digest of the data.
         recipe: Name, digest and parameters of the recipe.
         request: The request's public face.
+        environment: The machine and the versions on which bits may depend.
+        limitations: Limitations beyond those that every certificate has, the first ones first.
+        assumptions: Assumptions beyond those that every certificate has.
     """
 
     data: Mapping[str, object]
     recipe: Mapping[str, object]
     request: ForgetRequest
+    environment: Mapping[str, str]
+    limitations: Sequence[str] = ()
+    assumptions: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +111,7 @@ def signing_key(project: Project, given: Path | None, passphrase: bytes | None =
 
 
 def predicate_of(
-    findings: Findings, plan: Plan, scope: Scope, *, project: Project, key: SigningKey | None, secrets: Secrets
+    findings: Findings, plan: Plan, scope: Scope, *, signing: SigningConfig, key: SigningKey | None, secrets: Secrets
 ) -> dict[str, object]:
     """Build the certificate's content, all but its verdict."""
     subject, now = findings.subject, datetime.now(UTC).replace(microsecond=0)
@@ -116,11 +121,11 @@ def predicate_of(
         "schemaVersion": "1.0",
         "certificateId": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_OID, plan.digest + subject.model)}",
         "issuedAt": _instant(now),
-        "expiresAt": _instant(now + timedelta(days=project.signing.expires_days)),
+        "expiresAt": _instant(now + timedelta(days=signing.expires_days)),
         "sequence": sequence,
         **({"previous": {"sha256": previous}} if previous else {}),
         "auditor": {
-            "name": project.signing.name,
+            "name": signing.name,
             "independence": "internal",
             **({"keyid": key.keyid} if key else {}),
         },
@@ -128,7 +133,7 @@ def predicate_of(
             "name": "cu-cert",
             "version": __version__,
             "sourceDigest": {"sha256": source_digest()},
-            "environment": {**fingerprint(), **_versions()},
+            "environment": {**scope.environment, **_versions()},
         },
         "scope": {
             "model": {"name": subject.name, "digest": {"sha256": subject.model}, "access": "white-box"},
@@ -156,11 +161,11 @@ def predicate_of(
         ],
         "plots": dict(findings.plots),
         "claims": list(findings.claims),
-        "assumptions": list(ASSUMPTIONS),
+        "assumptions": [*ASSUMPTIONS, *scope.assumptions],
         "limitations": [
+            *scope.limitations,
             *LIMITATIONS,
             *(BY_QUESTION[question] for question in plan.questions),
-            *([SAMPLE_DATA] if project.data.source == "digits" else []),
         ],
     }
 
@@ -193,7 +198,7 @@ def write_certificate(
     plan: Plan,
     scope: Scope,
     *,
-    project: Project,
+    signing: SigningConfig,
     key: SigningKey | None,
     secrets: Secrets,
 ) -> Issued:
@@ -204,14 +209,14 @@ def write_certificate(
         findings: What was measured.
         plan: The plan.
         scope: Data, recipe and request.
-        project: For names and expiry.
+        signing: For names and expiry.
         key: The signing key; ``None`` for an unsigned draft, which states no verdict.
         secrets: The project's memory, for the sequence of certificates.
 
     Raises:
         DataError: The checker does not accept what was measured: a bug, and nothing is signed.
     """
-    predicate = predicate_of(findings, plan, scope, project=project, key=key, secrets=secrets)
+    predicate = predicate_of(findings, plan, scope, signing=signing, key=key, secrets=secrets)
     files = {file: data for (_, _, file, _), data in findings.evidence.items()}
     digest = findings.subject.model
     draft = check_payload(statement({findings.subject.name: digest}, predicate), files.get)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from statistics import mean
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -12,17 +13,17 @@ from cu_attacks._roc import area, rate_at, roc_points
 from cu_attacks.energy import energy_test
 from cu_attacks.lira import lira_offline
 from cu_attacks.loss import negative_loss
-from cu_cert.claims import Claim, estimate_claim, metric_claim
-from cu_cert.pools import Bench, Run
+from cu_cert.claims import Claim, Plot, estimate_claim, metric_claim
 from cu_cert.signals import Signals
 from cu_certificates.check.strict import canonical
 from cu_certificates.check.tables import ArtifactTable, SlotTable
 
+if TYPE_CHECKING:
+    from cu_cert.pools import Bench, Run
+
 BINS = 18
 ROC_POINTS = 120
 FALSE_RATES = (0.01, 0.001)
-
-Plot = dict[str, object]
 
 
 def attack_panel(
@@ -67,7 +68,7 @@ def _permille(false: npt.NDArray[np.float64], true: npt.NDArray[np.float64]) -> 
     return [list(point) for point in points]
 
 
-def difference_claims(bench: Bench, runs: Sequence[Run], rng: np.random.Generator) -> list[Claim]:
+def difference_claims(bench: "Bench", runs: "Sequence[Run]", rng: np.random.Generator) -> list[Claim]:
     """Compare the unlearned with the retrained models of the slots by energy distance; descriptive."""
     pools = [
         bench.pool(run.member for run in runs if (run.group, run.role) == ("main", role))
@@ -97,7 +98,7 @@ def reference_utility(held_out: Signals, references: Sequence[Signals], forget: 
     return [metric_claim("utility-retrained", "held-out accuracy of retrained models", mean(pool), (low, high), note)]
 
 
-def cost_claims(bench: Bench, runs: Sequence[Run], method: str) -> list[Claim]:
+def cost_claims(bench: "Bench", runs: "Sequence[Run]", method: str) -> list[Claim]:
     """Set the method's cost beside a retrain's."""
     edits, retrains = (
         bench.seconds(run.member for run in runs if (run.group, run.role) == ("main", role))

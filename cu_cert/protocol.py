@@ -20,7 +20,7 @@ from cu_attacks._types import AttackError
 from cu_cert.claims import artifact_claims, model_claims, procedure_claims, two_pool_claims, utility_claims
 from cu_cert.data import Dataset, load_records
 from cu_cert.errors import ConfigError, DataError
-from cu_cert.fleet.environment import single_threaded
+from cu_cert.fleet.environment import fingerprint, single_threaded
 from cu_cert.fleet.local import train_fleet
 from cu_cert.fleet.plan import single_plan
 from cu_cert.fleet.store import Store
@@ -59,6 +59,9 @@ _UNASKED = (
 Say = Callable[[str], None]
 
 DEFAULT_OUT = Path("audit-out")
+
+SAMPLE_DATA = "L12"
+"""The limitation of results on the built-in data."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,7 +231,9 @@ def audit_subjects(
             findings = _measure(bench, pools, score, planned, name.source, own)
             signing = signer.key if signer else None
             issued.append(
-                write_certificate(given.out, findings, plan, scope, project=project, key=signing, secrets=secrets)
+                write_certificate(
+                    given.out, findings, plan, scope, signing=project.signing, key=signing, secrets=secrets
+                )
             )
     except (AttackError, Rejected) as problem:
         raise DataError(f"{subjects[len(issued)].model}: nothing was signed: {problem}") from None
@@ -281,6 +286,8 @@ def _scope(project: Project, dataset: Dataset, workshop: Workshop, request: Reso
         request=ForgetRequest(
             scenario="sample", root=plan.request_root, size=plan.request_size, allowed_missing=request.missing
         ),
+        environment=fingerprint(),
+        limitations=(SAMPLE_DATA,) if project.data.source == "digits" else (),
     )
 
 
