@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from cu_cert.drilling import drill
     from cu_cert.main_job import demo
     from cu_cert.project import init_project as init
     from cu_cert.project import load_project
@@ -25,6 +26,7 @@ _DOOR: Final = {
     "audit": ("cu_cert.protocol", "audit"),
     "check": ("cu_certificates.check.main", "check_file"),
     "demo": ("cu_cert.main_job", "demo"),
+    "drill": ("cu_cert.drilling", "drill"),
     "gate": ("cu_certificates.gate", "run_gate"),
     "generate_key": ("cu_certificates.keys", "generate_key"),
     "init": ("cu_cert.project", "init_project"),
@@ -40,6 +42,7 @@ __all__ = [
     "audit",
     "check",
     "demo",
+    "drill",
     "gate",
     "generate_key",
     "init",

@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Final
 
 from cu_cert import recipes
-from cu_cert._toml import exact, option, require, table, text, texts, whole
+from cu_cert._toml import exact, flag, option, require, table, text, texts, whole
 from cu_certificates._toml import nearest
 
 QUESTIONS: Final = ("procedure", "artifact")
@@ -95,7 +95,8 @@ class AuditConfig:
 
     Args:
         questions: Which of ``procedure`` and ``artifact`` are asked.
-        slots: Model slots of the procedure question, at least 4.
+        slots: Model slots of the procedure question, at least 4; with ``sequential`` the most that are opened.
+        sequential: Whether the slots are judged one after another, and training ends when they have decided.
         guesses: How many of them are guessed, even; ``None`` = :func:`default_guesses`.
         references: Retrained models that the artifact is ranked among, at least 1.
         pilots: Models on which the score is fitted, at least 2.
@@ -130,6 +131,15 @@ class AuditConfig:
             whole,
             "Procedure: models whose origin, unlearned or retrained, a fair coin decides. 32 is quick, 64 standard, "
             "256 strong.",
+        ),
+    )
+    sequential: bool = field(
+        default=False,
+        metadata=option(
+            flag,
+            "Procedure: judge the slots one after another and train no more of them once they have decided; `slots` is "
+            "then the most. A clear failure ends after about 12 slots, a clear success after 20 to 40. false trains all "
+            "slots, which shows a larger eps.",
         ),
     )
     guesses: int | None = field(

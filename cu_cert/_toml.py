@@ -64,6 +64,13 @@ def whole(value: object) -> int:
     return value
 
 
+def flag(value: object) -> bool:
+    """Read ``true`` or ``false``."""
+    if not isinstance(value, bool):
+        raise ValueError("true or false, without quotes")
+    return value
+
+
 def table(value: object) -> dict[str, object]:
     """Read a table."""
     if not isinstance(value, dict):

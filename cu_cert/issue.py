@@ -14,22 +14,22 @@ from cu_cert import __version__
 from cu_cert._tables import SigningConfig
 from cu_cert.claims import Claim, Plot
 from cu_cert.errors import DataError
-from cu_cert.project import Project
 from cu_cert.secrets_store import Secrets
 from cu_cert.sources import source_digest
 from cu_certificates._files import make_folder, write_atomic
 from cu_certificates.check.checker import check_payload
 from cu_certificates.check.result import CheckResult
+from cu_certificates.check.rules import DESIGN_RULES
 from cu_certificates.envelope import sign, statement
 from cu_certificates.keys import LocalKey, SigningKey, load_private_key, local_key, public_path_of
 from cu_certificates.plan import Plan, Subject
 from cu_certificates.report import render_skeleton, report_bytes
 from cu_certificates.request import ForgetRequest
 
-# A9, that nobody searched for a convenient seed, falls away only when a reader's nonce takes part.
-ASSUMPTIONS: Final = ("A1", "A2", "A3", "A4", "A5", "A6", "A7", "A8", "A9", "A10", "A11")
 LIMITATIONS: Final = ("L1", "L2", "L3", "L4", "L5", "L6", "L9", "L10", "L11")
 BY_QUESTION: Final = {"procedure": "L7", "artifact": "L8"}
+BY_DESIGN: Final = {"labels": "L13"}
+"""In the place of the question's own limitation."""
 EXCLUDED: Final = ("backups", "other copies of the model", "models derived from it", "the records themselves")
 
 _PLANNED: Final = ("questions", "attacks", "alphaTotal", "alphaSplit", "detectEps", "seedCommitment", "attempt")
@@ -96,15 +96,15 @@ class Issued:
     result: CheckResult
 
 
-def signing_key(project: Project, given: Path | None, passphrase: bytes | None = None) -> LocalKey:
-    """Return the key that signs: the one given, the project's, or the user's own, made on first use.
+def signing_key(configured: Path | None, given: Path | None, passphrase: bytes | None = None) -> LocalKey:
+    """Return the key that signs: the one given, the one configured, or the user's own, made on first use.
 
     Args:
-        project: The project, whose ``[signing] key`` may name one.
+        configured: The key that ``[signing]`` names.
         given: A key named on the command line.
         passphrase: The passphrase of a protected key.
     """
-    path = given or project.key_path()
+    path = given or configured
     if path is None:
         return local_key(passphrase)
     return LocalKey(key=load_private_key(path, passphrase), path=path, public_path=public_path_of(path), created=False)
@@ -161,13 +161,22 @@ def predicate_of(
         ],
         "plots": dict(findings.plots),
         "claims": list(findings.claims),
-        "assumptions": [*ASSUMPTIONS, *scope.assumptions],
+        "assumptions": [*_assumptions(plan), *scope.assumptions],
         "limitations": [
             *scope.limitations,
             *LIMITATIONS,
-            *(BY_QUESTION[question] for question in plan.questions),
+            *(BY_DESIGN.get(plan.designs[question], BY_QUESTION[question]) for question in plan.questions),
         ],
     }
+
+
+def _assumptions(plan: Plan) -> list[str]:
+    """Return what the planned designs assume, in the order of the numbers.
+
+    A9, that nobody searched for a convenient seed, falls away only when a reader's nonce takes part.
+    """
+    found = {name for question in plan.questions for name in DESIGN_RULES[question][plan.designs[question]].assumed}
+    return sorted(found, key=lambda name: int(name[1:]))
 
 
 def _instant(moment: datetime) -> str:

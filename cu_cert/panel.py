@@ -1,19 +1,27 @@
 """What informs beside the questions: the attacks panel, differences between pools, utility, cost, and the plots."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from statistics import mean
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit
 
 from cu_attacks._combined import SCALE
-from cu_attacks._roc import area, rate_at, roc_points
+from cu_attacks._panel import FALSE_RATES, PanelResult, judge, leaking_records
+from cu_attacks._roc import roc_band, roc_points
+from cu_attacks._types import Estimate
+from cu_attacks.calibrated import calibrated
 from cu_attacks.energy import energy_test
 from cu_attacks.lira import lira_offline
 from cu_attacks.loss import negative_loss
-from cu_cert.claims import Claim, Plot, estimate_claim, metric_claim
+from cu_attacks.population import population_rate, population_threshold
+from cu_attacks.rmia import rmia_offline
+from cu_attacks.ulira import ULira, ulira_pools
+from cu_cert.claims import Claim, Plot, decimal, estimate_claim, metric_claim
 from cu_cert.signals import Signals
 from cu_certificates.check.strict import canonical
 from cu_certificates.check.tables import ArtifactTable, SlotTable
@@ -23,11 +31,27 @@ if TYPE_CHECKING:
 
 BINS = 18
 ROC_POINTS = 120
-FALSE_RATES = (0.01, 0.001)
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """One attack: its name in claim ids, its title, one score a record, who is in the request, curve or not."""
+
+    name: str
+    title: str
+    values: npt.NDArray[np.float64]
+    member: npt.NDArray[np.bool_]
+    drawn: bool = True
 
 
 def attack_panel(
-    subject: Signals, shadows: Sequence[Signals], forget: int, *, suffix: str = ""
+    subject: Signals,
+    shadows: Sequence[Signals],
+    forget: int,
+    *,
+    suffix: str = "",
+    unlearned: Sequence[Signals] | None = None,
+    retrained: Sequence[Signals] | None = None,
 ) -> tuple[list[Claim], Plot]:
     """Run the per-record attacks on one model: request against never-trained records.
 
@@ -36,30 +60,163 @@ def attack_panel(
         shadows: Signals of models that saw neither.
         forget: Number of records in the request.
         suffix: Added to claim ids, for a second model beside the audited one.
+        unlearned: Signals of further models that the method made to unlearn the request, in slot order.
+        retrained: Signals of further models that never saw it, in slot order; with four or more of either kind U-LiRA
+            is shown.
 
     Returns:
-        Metric claims and the plot of the curves.
+        Metric claims and the plot of the curves, LiRA first, with a 95 % band for the whole of its curve.
     """
-    member = np.arange(len(subject.margin)) < forget
     margins = np.stack([shadow.margin for shadow in shadows])
-    scores = {
-        "lira": ("LiRA (offline, pooled variance)", lira_offline(subject.margin, margins)),
-        "loss": ("loss threshold", negative_loss(subject.margin)),
-    }
+    before = " of the model before" if suffix else ""
     claims: list[Claim] = []
     series = []
-    before = " of the model before" if suffix else ""
-    for name, (title, values) in scores.items():
-        claims.append(estimate_claim(f"auc-{name}{suffix}", area(values, member, name=f"AUC, {title}{before}")))
-        for rate in FALSE_RATES:
-            wording = f"TPR at {rate:.1%} FPR, {title}{before}"
-            at = rate_at(values, member, false_rate=rate, name=wording)
-            claims.append(estimate_claim(f"tpr-{name}-{round(rate * 1000)}{suffix}", at))
-        series.append({"label": title, "points": _permille(*roc_points(values, member))})
-    return claims, {"kind": "roc", "title": "Attacks on single records", "series": series}
+    scored = _scored(subject.margin, margins, forget)
+    for one in scored:
+        judged = _judged(judge(one.values, one.member, name=f"{one.title}{before}"), one.name, suffix)
+        claims += judged if one.drawn else judged[:1]
+        if one.drawn:
+            series.append({"label": one.title, "points": permille(*roc_points(one.values, one.member))})
+    claims += _population_claims(subject.margin, forget, before, suffix)
+    claims.append(_leak_claim(subject.margin, margins, forget, before, suffix))
+    if unlearned is not None and retrained is not None and min(len(unlearned), len(retrained)) >= 4:
+        pools = (
+            _centred(np.stack([one.margin for one in pool]), forget)[:, :forget] for pool in (unlearned, retrained)
+        )
+        found = ulira_pools(*pools)
+        claims += _ulira_claims(found, suffix)
+        values = np.concatenate([found.unlearned.ravel(), found.retrained.ravel()])
+        curve = roc_points(values, np.arange(len(values)) < found.unlearned.size)
+        series.append({"label": "U-LiRA (other models)", "points": permille(*curve)})
+    band = roc_band(scored[0].values, scored[0].member)
+    plot: Plot = {
+        "kind": "roc",
+        "title": "Attacks on single records",
+        "series": series,
+        "band": {
+            "label": scored[0].title,
+            "level": decimal(band.level),
+            "low": permille(band.false, band.low),
+            "high": permille(band.false, band.high),
+        },
+    }
+    return claims, plot
 
 
-def _permille(false: npt.NDArray[np.float64], true: npt.NDArray[np.float64]) -> list[list[int]]:
+def _scored(own: npt.NDArray[np.float64], margins: npt.NDArray[np.float64], forget: int) -> list[_Scored]:
+    """Score records by every attack that never-in shadows allow; the calibrated margin ranks as pooled LiRA does."""
+    member = np.arange(len(own)) < forget
+    phi, out = _centred(own, forget), _centred(margins, forget)
+    found = [
+        _Scored("lira", "LiRA (offline, pooled variance)", lira_offline(phi, out), member),
+        _Scored("lira-nig", "LiRA (offline, shrunk variance)", lira_offline(phi, out, variance="nig"), member),
+        _Scored("calibrated", "calibrated margin (ranks as pooled LiRA)", calibrated(phi, out), member, drawn=False),
+    ]
+    scored, population = _split_held_out(len(own), forget)
+    if len(population) >= 2 and len(scored) - forget >= 2:
+        p, others = expit(own), expit(margins)
+        values = rmia_offline(p[scored], others[:, scored], p[population], others[:, population])
+        found.append(_Scored("rmia", "RMIA (offline)", values, member[scored]))
+    return [*found, _Scored("loss", "loss threshold", negative_loss(own), member)]
+
+
+def _centred(margins: npt.NDArray[np.float64], forget: int) -> npt.NDArray[np.float64]:
+    """Subtract from each model's margins their mean on never-trained records.
+
+    A model that is more confident about everything remembers nothing for it, and the shift would hide what it does. The
+    same is done to every model, so a model like its shadows stays like them.
+    """
+    return np.asarray(margins - margins[..., forget:].mean(axis=-1, keepdims=True), dtype=np.float64)
+
+
+def _split_held_out(size: int, forget: int) -> tuple[npt.NDArray[np.int_], npt.NDArray[np.int_]]:
+    """Return the records to score and the population: every other held-out record, which is then not scored."""
+    population = np.arange(forget, size, 2)
+    return np.setdiff1d(np.arange(size), population), population
+
+
+def _judged(found: PanelResult, name: str, suffix: str) -> list[Claim]:
+    """Claim what one attack shows, on the high side and on the low side."""
+    auc, best, low_best = found.auc, found.advantage, found.low_advantage
+    n = f"{auc.n[0]} records of the request, {auc.n[1]} never trained"
+    note = (
+        f"{auc.method}; {auc.level:.0%} interval; {n}; {_SEEN[found.direction]}; largest balanced accuracy "
+        f"{_balanced(best)}, low side {_balanced(low_best)}; {found.shows_not}"
+    )
+    claims = [metric_claim(f"auc-{name}{suffix}", auc.name, auc.value, (auc.low, auc.high), note)]
+    for (rate, exact), (_, given) in zip(found.rates, found.given, strict=True):
+        note = (
+            f"{exact.method}; {exact.level:.0%} interval; given the threshold: {given.low:.4f} to {given.high:.4f}; "
+            f"{exact.shows_not}"
+        )
+        key = f"tpr-{name}-{round(rate * 1000)}{suffix}"
+        claims.append(metric_claim(key, exact.name, exact.value, (exact.low, exact.high), note))
+    rate, low = found.low_rates[0]
+    claims.append(estimate_claim(f"low-{name}-{round(rate * 1000)}{suffix}", low))
+    return claims
+
+
+_SEEN = {
+    "remembered": "seen: remembered (signal above that of never-trained records)",
+    "over-forgotten": "seen: over-forgotten (signal below that of never-trained records), which is a leak too",
+    "both": "seen: some records remembered, others over-forgotten",
+    "none seen": "neither remembering nor over-forgetting seen",
+}
+
+
+def _balanced(advantage: Estimate) -> str:
+    """Write the largest balanced accuracy with its interval."""
+    value, low, high = ((1 + number) / 2 for number in (advantage.value, advantage.low, advantage.high))
+    return f"{value:.4f} [{low:.4f}, {high:.4f}]"
+
+
+def _population_claims(own: npt.NDArray[np.float64], forget: int, before: str, suffix: str) -> list[Claim]:
+    """Claim how many records of the request lie above the population's threshold, where a threshold exists."""
+    _, population = _split_held_out(len(own), forget)
+    claims = []
+    for rate in FALSE_RATES:
+        if len(population) and np.isfinite(population_threshold(own[population], false_rate=rate).value):
+            wording = f"TPR at {rate:.1%} FPR by construction, population threshold{before}"
+            at = population_rate(own[:forget], own[population], false_rate=rate, name=wording)
+            claims.append(estimate_claim(f"tpr-population-{round(rate * 1000)}{suffix}", at))
+    return claims
+
+
+def _leak_claim(
+    own: npt.NDArray[np.float64], margins: npt.NDArray[np.float64], forget: int, before: str, suffix: str
+) -> Claim:
+    """Claim how many records of the request stand out from their own never-in models, beside the same on controls."""
+    phi, out = _centred(own, forget), _centred(margins, forget)
+    found = leaking_records(phi[:forget], out[:, :forget])
+    control = leaking_records(phi[forget:], out[:, forget:])
+    note = (
+        f"{found.method} at {found.level:.0%}; {found.remembered} on the high and {found.over_forgotten} on the low "
+        f"side of {found.n[0]}; {found.n[1]} models can report no fewer than {found.least}; never-trained records as "
+        f"control: {control.count} of {control.n[0]}; {found.shows_not}"
+    )
+    title = f"records of the request that leak{before}"
+    return metric_claim(f"leaks{suffix}", title, float(found.count), None, note)
+
+
+def _ulira_claims(found: ULira, suffix: str) -> list[Claim]:
+    """Claim what U-LiRA shows on models of the method beside retrained ones."""
+    models = f"{found.n[0]} and {found.n[1]} shadow models, {found.n[2]} and {found.n[3]} target models"
+    auc, signal = found.auc, found.signal
+    note = (
+        f"{auc.method}; {auc.level:.0%} interval; {models}; {_SEEN[found.direction]}; area of the signal itself "
+        f"{signal.value:.4f} [{signal.low:.4f}, {signal.high:.4f}]; {found.shows_not}"
+    )
+    claims = [metric_claim(f"auc-ulira{suffix}", auc.name, auc.value, (auc.low, auc.high), note)]
+    claims += [estimate_claim(f"tpr-ulira-{round(rate * 1000)}{suffix}", at) for rate, at in found.rates]
+    note = (
+        f"exact rank-sum p-values over models, Benjamini-Hochberg at {found.level:.0%}; of {len(found.p)} records; "
+        f"pools of this size can report no fewer than {found.least}; {found.shows_not}"
+    )
+    title = "records that the method's models give away, U-LiRA"
+    return [*claims, metric_claim(f"leaks-ulira{suffix}", title, float(found.count), None, note)]
+
+
+def permille(false: npt.NDArray[np.float64], true: npt.NDArray[np.float64]) -> list[list[int]]:
     """Thin a curve to whole thousandths, at most :data:`ROC_POINTS` points, ends kept."""
     points = sorted({(round(1000 * x), round(1000 * y)) for x, y in zip(false, true, strict=True)})
     if len(points) > ROC_POINTS:

@@ -1,7 +1,7 @@
 """The project file ``cu-cert.toml``: found, read strictly, checked, and written with every option explained."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -189,6 +189,24 @@ def load_project(path: Path) -> Project:
             policy=tables["policy"],
             lines=document.lines,
         )
+
+
+def with_plan(project: Project, path: Path) -> Project:
+    """Return a project whose table ``[audit]`` comes from a file of its own.
+
+    Args:
+        project: The project.
+        path: A TOML file that holds this table and no other.
+
+    Raises:
+        ConfigError: The file cannot be read, holds something else, or a value is wrong.
+    """
+    document = read_document(path.absolute())
+    for key in document.values:
+        if key not in ("schema", "audit"):
+            raise ConfigError(f"{document.where(key)}: {key!r}; expected the table [audit] alone in a plan file")
+    with document.located():
+        return replace(project, audit=build(AuditConfig, "audit", _table(document, "audit")))
 
 
 def _table(document: Document, name: str) -> Mapping[str, object]:

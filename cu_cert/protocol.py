@@ -188,7 +188,7 @@ def audit_subjects(
         CertificateError: A key or the plan is wrong.
     """
     single_threaded()
-    signer = signing_key(project, key, passphrase) if sign and not dry_run else None
+    signer = signing_key(project.key_path(), key, passphrase) if sign and not dry_run else None
     dataset = load_records(project.data, project.root)
     request = resolve_request(read_ids(forget), dataset, allow_missing=allow_missing)
     workshop = workshop_of(project, dataset, request)
@@ -226,7 +226,7 @@ def audit_subjects(
     try:
         score = bench.fit(pools)
         Store(workshop.store).note_seconds(workshop.recipe.digest, mean(bench.seconds(pools.pilots[0])))
-        scope = _scope(project, dataset, workshop, request, plan)
+        scope = scope_of(project, dataset, workshop, request, plan)
         for given, planned, name, own in zip(subjects, plan.subjects, named, loaded, strict=True):
             findings = _measure(bench, pools, score, planned, name.source, own)
             signing = signer.key if signer else None
@@ -269,7 +269,8 @@ def _check_sizes(plan: Plan, allow_underpowered: bool, project: Project) -> None
     )
 
 
-def _scope(project: Project, dataset: Dataset, workshop: Workshop, request: ResolvedRequest, plan: Plan) -> Scope:
+def scope_of(project: Project, dataset: Dataset, workshop: Workshop, request: ResolvedRequest, plan: Plan) -> Scope:
+    """Return what a certificate of this project and request speaks about besides its subject."""
     return Scope(
         data={
             "source": _source_name(project.data.source),

@@ -79,6 +79,22 @@ class Secrets:
         ).hexdigest()
         return self._remembered(f"requests/{name}.key")
 
+    def hand_out(self, plan: str) -> None:
+        """Remember that the coins of a plan (its digest) were handed out, so that its models may be judged by them."""
+        if plan not in (known := self.handed_out()):
+            make_folder(self.folder, private=True)
+            text = "".join(f"{digest}\n" for digest in (*known, plan))
+            write_atomic(self.folder / "plans", text.encode(), what="private file", mode=0o600)
+
+    def handed_out(self) -> tuple[str, ...]:
+        """Return the digests of the plans whose coins were handed out, oldest first."""
+        try:
+            return tuple((self.folder / "plans").read_text("ascii").split())
+        except FileNotFoundError:
+            return ()
+        except (OSError, ValueError) as error:
+            raise DataError(f"{self.folder / 'plans'}: cannot be read ({error}); restore it from a copy") from None
+
     def next_sequence(self) -> tuple[int, str | None]:
         """Return the number of the next certificate and the payload digest of the last one."""
         issued = self._issued()

@@ -19,7 +19,8 @@ from cu_cert.records import Records
 from cu_cert.rng import Stream
 from cu_cert.secrets_store import Secrets
 from cu_cert.signals import Signals, measure
-from cu_certificates.plan import Plan, Sizes, Subject
+from cu_certificates._design_sequential import CONTROL_SIZES
+from cu_certificates.plan import DEFAULT_DESIGNS, Plan, Sizes, Subject
 from cu_certificates.request import commit
 
 
@@ -143,6 +144,9 @@ def draft_plan(
             f"{project.where('audit', 'questions')}: only the procedure question is asked, but the method of the model "
             'is unknown; name it with --method, or ask the "artifact" question'
         )
+    controls, control_guesses = config.slots, config.guess_count
+    if config.sequential:
+        controls, control_guesses = CONTROL_SIZES[config.direction]
     key = secrets.request_key(request.ids)
     public = commit(request.ids, key, allowed_missing=request.missing)
     plan = Plan(
@@ -153,8 +157,8 @@ def draft_plan(
         sizes=Sizes(
             slots=config.slots,
             guesses=config.guess_count,
-            control_slots=config.slots,
-            control_guesses=config.guess_count,
+            control_slots=controls,
+            control_guesses=control_guesses,
             references=config.references,
             negatives=config.controls,
             pilots=config.pilots,
@@ -167,6 +171,7 @@ def draft_plan(
         direction=config.direction,
         reference=config.reference,
         original=config.original,
+        designs=DEFAULT_DESIGNS | ({"procedure": "sequential"} if config.sequential else {}),
     )
     return plan, key
 

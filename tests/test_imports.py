@@ -105,7 +105,7 @@ def test_the_audit_does_need_one(tiny: Tiny) -> None:
     assert "numpy" in tops(imported("import cu_cert.protocol"))
 
 
-VERBS = ("demo", "init", "train", "unlearn", "audit", "verify", "check", "gate", "report", "methods", "key")
+VERBS = ("demo", "init", "train", "unlearn", "audit", "drill", "verify", "check", "gate", "report", "methods", "key")
 
 
 @pytest.mark.parametrize("arguments", [("--help",), *((verb, "--help") for verb in VERBS)], ids=" ".join)

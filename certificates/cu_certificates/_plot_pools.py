@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from markupsafe import Markup
 
-from cu_certificates._fields import exact, field, objects, sequence, short, text
+from cu_certificates._fields import exact, field, objects, sequence, short, text, word
 from cu_certificates._svg import (
     Frame,
     Plot,
@@ -31,6 +31,10 @@ MAX_MARKS: Final = 12
 _NOTE: Final = (
     "Each group is a set of models, each model one score. Groups that lie apart can be told from one another; groups "
     "that cover each other cannot, by this score."
+)
+_NOTE_RECORDS: Final = (
+    "Each group is a set of records, each record one score of the audited file alone. Where the groups cover each "
+    "other, this score does not tell them apart. A bin holds no record of a group or at least five."
 )
 _NOTE_MARKS: Final = (
     "The filled shape shows retrained models that never saw the request. The further the marked file lies from it, the "
@@ -83,20 +87,21 @@ def pools(key: str, plot: Mapping[str, Any]) -> Plot:
     if len(marks) > MAX_MARKS:
         raise Rejected(f"{where}.marks: {len(marks)} marks; expected at most {MAX_MARKS}")
     frame = _frame(edges, groups, marks)
-    parts = frame.axes(text(plot, "unit"), "models of each group, in %", wanted=9, scale=100)
+    unit = "records" if any(word(one, "role") == "request" for one in series(plot, where)) else "models"
+    parts = frame.axes(text(plot, "unit"), f"{unit} of each group, in %", wanted=9, scale=100)
     parts += [_outline(frame, edges, group) for group in groups]
     for index, mark in enumerate(marks):
         parts += _line_of(frame, index, mark)
-    legend = [(swatch(*group.look), f"{group.label} ({group.total} models)") for group in groups]
+    legend = [(swatch(*group.look), f"{group.label} ({group.total} {unit})") for group in groups]
     legend += [(swatch(*mark.look[:2], "0"), f"{mark.label}, at {short(mark.at)}") for mark in marks]
     title = text(plot, "title")
     return Plot(
         key=key,
         title=title,
-        note=_NOTE_MARKS if marks else _NOTE,
-        svg=drawing(key, frame.top + 262, title, _describe(edges, groups, marks), parts),
+        note=_NOTE_MARKS if marks else _NOTE if unit == "models" else _NOTE_RECORDS,
+        svg=drawing(key, frame.top + 262, title, _describe(edges, groups, marks, unit), parts),
         legend=tuple(legend),
-        table=_table(edges, groups, marks),
+        table=_table(edges, groups, marks, unit),
     )
 
 
@@ -162,23 +167,24 @@ def _line_of(frame: Frame, index: int, mark: _Mark) -> list[Markup]:
     ]
 
 
-def _describe(edges: list[Fraction], groups: list[_Group], marks: list[_Mark]) -> str:
+def _describe(edges: list[Fraction], groups: list[_Group], marks: list[_Mark], unit: str) -> str:
     said = []
     for group in groups:
         filled = [index for index, count in enumerate(group.counts) if count]
         if filled:
             span = f"between {short(edges[filled[0]])} and {short(edges[filled[-1] + 1])}"
-            said.append(f"{group.label}: {group.total} models {span}.")
+            said.append(f"{group.label}: {group.total} {unit} {span}.")
         else:
-            said.append(f"{group.label}: no models.")
+            said.append(f"{group.label}: no {unit}.")
     said += [f"{mark.label} lies at {short(mark.at)}." for mark in marks]
     return " ".join(said)
 
 
-def _table(edges: list[Fraction], groups: list[_Group], marks: list[_Mark]) -> Table:
+def _table(edges: list[Fraction], groups: list[_Group], marks: list[_Mark], unit: str) -> Table:
     body = [
         (f"{short(left)} to {short(right)}", *(str(group.counts[index]) for group in groups))
         for index, (left, right) in enumerate(pairwise(edges))
     ]
     body += [(f"mark at {short(mark.at)}", mark.label, *("" for _ in groups[1:])) for mark in marks]
-    return Table(caption="Models in each bin", heads=("score", *(group.label for group in groups)), rows=tuple(body))
+    heads = ("score", *(group.label for group in groups))
+    return Table(caption=f"{unit.capitalize()} in each bin", heads=heads, rows=tuple(body))

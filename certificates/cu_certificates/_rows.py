@@ -21,7 +21,7 @@ from cu_certificates._fields import (
 )
 from cu_certificates._wording import QUESTIONS, VOID
 
-BOUND_TYPES: Final = ("eps-coinflip", "eps-group")
+BOUND_TYPES: Final = ("eps-coinflip", "eps-lower", "eps-group")
 """The claims whose bound can carry a verdict."""
 
 _BASIS: Final = {
@@ -31,6 +31,7 @@ _BASIS: Final = {
     "control": "recounted",
     "power": "derived",
     "conformal-p": "recounted",
+    "label-p": "recounted",
     "eps-group": "derived",
     "eps-lower": "assumed",
     "count": "recounted",
@@ -119,6 +120,13 @@ def rows(claims: Iterable[Claim], *, method: str, model: str, supports: tuple[st
     return tuple(found)
 
 
+def decides(claim: Claim) -> bool:
+    """Whether a claim's bound can carry a verdict; two pools can only where the plan asked for them."""
+    return word(claim, "type") in BOUND_TYPES and (
+        word(claim, "type") != "eps-lower" or field(claim, "planned") is True
+    )
+
+
 def _parents(claim: Claim) -> list[str]:
     return [parent for key in ("from", "tpr", "fpr") if (parent := word(claim, key))]
 
@@ -146,11 +154,7 @@ def void_bounds(claims: Iterable[Claim]) -> frozenset[str]:
         for claim in listed
         if (word(claim, "type"), word(claim, "sign"), word(claim, "outcome")) == ("control", "negative", "sound")
     }
-    return frozenset(
-        text(claim, "id")
-        for claim in listed
-        if word(claim, "type") in BOUND_TYPES and word(claim, "question") not in sound
-    )
+    return frozenset(text(claim, "id") for claim in listed if decides(claim) and word(claim, "question") not in sound)
 
 
 def eps_value(claim: Claim) -> str:
@@ -216,6 +220,18 @@ def _conformal(claim: Claim, _index: Mapping[str, Claim], _method: str, model: s
     )
 
 
+def _labels(claim: Claim, _index: Mapping[str, Claim], _method: str, model: str) -> _Cells:
+    request, never, random = (text(claim, key) for key in ("request", "never", "permutations"))
+    value = exact(field(claim, "p"), f"{text(claim, 'id')}.p")
+    return (
+        f"How unusual the request's {request} records look to {model} among {never} never-trained ones of the same "
+        "classes, high and low side, mean and worst records",
+        f"{text(claim, 'asUnusual')} of {random} random places and the true one look at least as unusual",
+        f"p = {text(claim, 'p')}",
+        f"at most {fixed(value, 4, 'up')}",
+    )
+
+
 def _group(claim: Claim, index: Mapping[str, Claim], _method: str, model: str) -> _Cells:
     said = f"How well {model} can be told from a retrained model, at least"
     parent = index.get(text(claim, "from"), {})
@@ -223,7 +239,16 @@ def _group(claim: Claim, index: Mapping[str, Claim], _method: str, model: str) -
     return said, source, eps_value(claim), f"{eps_level(claim)}; {eps_plain(claim)}"
 
 
-def _two_pools(claim: Claim, index: Mapping[str, Claim], _method: str, _model: str) -> _Cells:
+def pool_counts(claim: Claim, pool: str = "unlearned") -> str:
+    """Return how many models of two pools reach the threshold."""
+    ends = [f"{text(claim, 'true')} of {text(claim, pool)}", f"{text(claim, 'false')} of {text(claim, 'retrained')}"]
+    return " against ".join(ends) + " models above the threshold"
+
+
+def _two_pools(claim: Claim, index: Mapping[str, Claim], method: str, _model: str) -> _Cells:
+    if field(claim, "planned") is True:
+        said = f"How well models treated with {method} can be told from retrained ones, at least"
+        return said, pool_counts(claim), eps_value(claim), f"{eps_level(claim)}; {eps_plain(claim)}"
     ends = [_counted(index, text(claim, key)) for key in ("tpr", "fpr")]
     bound, delta = f"eps ≥ {text(claim, 'bound')}", f"at delta = {text(claim, 'delta')}"
     return "Cross-check by two pools; supports no verdict", " against ".join(ends), bound, delta
@@ -242,7 +267,14 @@ def _control(claim: Claim, _index: Mapping[str, Claim], _method: str, _model: st
         if positive
         else "Negative control: the same test on retrained models in the method's place must find nothing"
     )
-    if field(claim, "runs") is not None:
+    if not positive and field(claim, "p") is not None:
+        said = "Negative control: the same test on numbers that no audited model made must find nothing"
+    if field(claim, "threshold") is not None:
+        high, other = text(claim, "high"), text(claim, "referenceHigh")
+        counted = (
+            pool_counts(claim, "originals") if positive else f"{high} reruns, {other} retrains above the threshold"
+        )
+    elif field(claim, "runs") is not None:
         counted = f"{text(claim, 'alarms')} alarms in {text(claim, 'runs')} runs"
     elif field(claim, "right") is not None:
         counted = guesses(claim)
@@ -272,11 +304,14 @@ def resolution(claim: Claim) -> str:
     where = text(claim, "id")
     tested = short(exact(field(claim, "testedEps"), f"{where}.testedEps"))
     artifact = text(claim, "question") == "artifact"
+    if field(claim, "unlearned") is not None:
+        return f"{text(claim, 'unlearned')} unlearned against {text(claim, 'retrained')} retrained models are counted"
     if field(claim, "smallest" if artifact else "critical") is None:
         return f"no result of this size could exceed eps = {tested}"
     if artifact:
-        used, least = text(claim, "references"), text(claim, "smallest")
-        return f"{used} references; at least {least} are needed to exceed eps = {tested}"
+        unit = "references" if field(claim, "permutations") is None else "permutations"
+        used, least = text(claim, unit), text(claim, "smallest")
+        return f"{used} {unit}; at least {least} are needed to exceed eps = {tested}"
     need = f"{text(claim, 'critical')} of {text(claim, 'guesses')} right guesses are needed to exceed eps = {tested}"
     return f"{need}; seen with 80\u00a0% power from {seen_from(claim)}"
 
@@ -285,8 +320,13 @@ def could_see(claim: Claim) -> str:
     """Return the same in words for the top of the page."""
     tested = short(exact(field(claim, "testedEps"), f"{text(claim, 'id')}.testedEps"))
     artifact = text(claim, "question") == "artifact"
+    if field(claim, "unlearned") is not None:
+        used, other = text(claim, "unlearned"), text(claim, "retrained")
+        return f"{used} unlearned models that, as a group, stand out against {other} retrained ones"
     if field(claim, "smallest" if artifact else "critical") is None:
         return f"nothing, no result of this size could exceed eps = {tested}"
+    if artifact and field(claim, "permutations") is not None:
+        return "records of the request that stand out, as a group, among never-trained ones on this one file"
     if artifact:
         used, least = text(claim, "references"), text(claim, "smallest")
         return f"a file that stands out among {used} references, of which at least {least} are needed"
@@ -345,6 +385,7 @@ _WRITERS: Final[dict[str, Callable[[Claim, Mapping[str, Claim], str, str], _Cell
     "split": _split,
     "eps-coinflip": _coinflip,
     "conformal-p": _conformal,
+    "label-p": _labels,
     "eps-group": _group,
     "eps-lower": _two_pools,
     "control": _control,
@@ -363,6 +404,6 @@ def deciding(claims: Iterable[Claim], supports: tuple[str, ...]) -> list[Claim]:
     bounds = [
         claim
         for claim in listed
-        if word(claim, "type") in BOUND_TYPES and field(claim, "bound") is not None and text(claim, "id") not in void
+        if decides(claim) and field(claim, "bound") is not None and text(claim, "id") not in void
     ]
     return [claim for claim in bounds if text(claim, "id") in supports] or bounds

@@ -32,6 +32,8 @@ _ROLES: Final = {
     "unlearned": (BLUE, "", "0.20"),
     "original": (VERMILLION, "7 3", "0.06"),
     "subject": (VERMILLION, "5 3", "0"),
+    "never": ("currentColor", "", "0.14"),
+    "request": (BLUE, "", "0.20"),
 }
 _OTHERS: Final = ((BLUE, "", "0"), (VERMILLION, "7 3", "0"), (GREEN, "2 3", "0"), (PURPLE, "9 3 2 3", "0"))
 

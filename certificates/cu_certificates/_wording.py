@@ -41,7 +41,7 @@ class VerdictText:
 _ASKED: Final = (
     "Some records were to be taken out of a computer model that had learned from them. The model was {treated}."
 )
-_COMPARED: Final = "We compared the result with models that were trained again without those records."
+_COMPARED: Final = "{compared}"
 _OWNER: Final = "If you think that your records are among them, you can ask the owner of the model what happens next."
 
 VERDICTS: Final[dict[str, VerdictText]] = {
@@ -82,7 +82,7 @@ VERDICTS: Final[dict[str, VerdictText]] = {
         tone="undecided",
         plain=(
             f"{_ASKED} {_COMPARED}",
-            "The comparison was too small, or a check on the test itself did not work as it should. So we cannot say "
+            "{undecided} So we cannot say "
             "whether the treatment did the same as training again. This is not a good result and not a bad one.",
             f"This page does not say whose records they were. {_OWNER}",
         ),
@@ -115,6 +115,19 @@ VERDICTS: Final[dict[str, VerdictText]] = {
         ),
     ),
 }
+
+COMPARED: Final = "We compared the result with models that were trained again without those records."
+COMPARED_RECORDS: Final = (
+    "We compared what the model says about those records with what it says about similar ones that it never learned "
+    "from."
+)
+"""In its place where no model was trained again."""
+
+UNDECIDED: Final = "The comparison was too small, or a check on the test itself did not work as it should."
+UNDECIDED_RECORDS: Final = (
+    "This kind of comparison can find a trace and can never show that there is none. It found none beyond the limit, "
+    "or a check on the test itself did not work as it should."
+)
 
 DRAFT: Final = VerdictText(
     headline="This page is an unsigned draft and states no verdict.",
@@ -172,7 +185,11 @@ QUESTIONS: Final = {
 ATTACKS: Final = {
     "eps-coinflip": "coin-flip slots: a fair coin decides for each model whether it is unlearned or retrained, and the "
     "audit guesses the coin",
+    "eps-sequential": "coin-flip slots, one after another: a fair coin decides for each model whether it is unlearned or "
+    "retrained; the audit bets on the coin, learns from the slots opened before, and ends early where the plan allows it",
     "conformal-p": "rank of the audited file among retrained reference models",
+    "label-p": "on the audited file alone: the request's place among never-trained records of the same classes, "
+    "against random places",
 }
 
 TREATED: Final = {
@@ -201,6 +218,7 @@ SOURCES: Final = {
     "option": "whoever ran the audit, on the command line",
     "project": "the project file",
     "sidecar": "the file that the method wrote beside the model",
+    "declared": "the plan file of whoever handed the scores in",
     "unknown": "nobody: the method is unknown",
 }
 
@@ -225,6 +243,11 @@ ASSUMPTIONS: Final = {
     "whole runs, could have chosen a convenient one.",
     "A10": "Every planned model was trained and reported; failures were written down as failures.",
     "A11": "The scores were fitted on pilot models only, and saw neither the coins nor the models that they judge.",
+    "A12": "The request's records and the never-trained ones of the same class are exchangeable: but for the request, "
+    "nothing tells them apart. A whole class, one person's records or a cluster of outliers is not exchangeable. The "
+    "never-trained records took no part in training, and the scores were made without looking at which is which.",
+    "A13": "The score and the threshold of a slot were fixed before its coin was opened: they were learned on pilot models "
+    "and on slots opened before it, in the order of the plan, and saw neither that coin nor the models of later slots.",
 }
 
 LIMITATIONS: Final = {
@@ -242,7 +265,16 @@ LIMITATIONS: Final = {
     "L9": "What an observer of both the earlier and the later model can learn is not measured.",
     "L10": "Metrics of the attack panel inform. They carry no level and cannot support a verdict.",
     "L11": "This page is evidence for the owner's own legal assessment. It is not that assessment.",
+    "L15": "plan: after the fact. The scores existed before the plan did, so nobody can show that the question, the "
+    "models or the audit's seed were not chosen after a look at them.",
+    "L16": "The models were made and scored elsewhere. Nothing here shows that the scores come from the models named, "
+    "or that the models were made as declared.",
     "L12": "The data set is small and public. Results on it say little about other data.",
+    "L13": "No retrained model took part: records of the request were compared with never-trained ones on the audited "
+    "file alone. Such a comparison can refute and never clears. It cannot see what the model kept of all records of a "
+    "kind alike, nor one record that stands out no more than some never-trained one does.",
+    "L14": "Slots were judged one after another, until the plan's rule ended the sequence. A bound from a few slots is a "
+    "coarse one: more slots could show a larger eps, and a small one needs many.",
 }
 
 UNKNOWN_TEXT: Final = "No text for this entry in this version of the report."

@@ -10,6 +10,9 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, Final
 
+from cu_certificates._design_labels import LABELS
+from cu_certificates._design_pools import POOLS
+from cu_certificates._design_sequential import SEQUENTIAL
 from cu_certificates._designs import COINS, REFERENCES, Planner, Resolution
 from cu_certificates.check.design import DESIGNS, LEVELS, MAX_SLOTS, QUESTIONS, SCORES
 from cu_certificates.check.strict import canonical
@@ -21,8 +24,8 @@ KIND: Final = "cu-cert-plan/1"
 DEFAULT_DESIGNS: Final = {question: next(iter(designs)) for question, designs in DESIGNS.items()}
 
 PLANNERS: Final[dict[str, dict[str, Planner]]] = {
-    "procedure": {"coins": COINS},
-    "artifact": {"references": REFERENCES},
+    "procedure": {"coins": COINS, "sequential": SEQUENTIAL, "pools": POOLS},
+    "artifact": {"references": REFERENCES, "labels": LABELS},
 }
 
 
@@ -145,7 +148,7 @@ class Plan:
         extra: Further sizes of a design, by question, as they stand in ``plan.json``.
         reference: ``retrain``, or ``retrain+noop`` when the method with an empty request follows each retrain.
         original: ``redrawn`` for each slot, or ``fixed``, one for all of them.
-        score: ``combined`` (fitted on pilots, or on a calibration half), ``margin`` or ``given``.
+        score: ``combined`` (fitted on pilots), ``calibrated`` (on a half that is not counted) or ``margin`` (fixed).
     """
 
     subjects: tuple[Subject, ...]

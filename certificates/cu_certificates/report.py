@@ -198,11 +198,14 @@ def _verdict(
     if said is None:
         raise Rejected(f"verdict.value: {value!r}; expected one of {', '.join(_wording.VERDICTS)}")
     bounds = deciding(claims, basis)
+    alone = "label-p" in words(predicate, "plan.attacks")
     slots = {
         "guesses": _guesses_in_words(bounds),
         "allowed": _allowed(predicate),
         "resolution": _resolution(claims),
         "treated": treated,
+        "compared": _wording.COMPARED_RECORDS if alone else _wording.COMPARED,
+        "undecided": _wording.UNDECIDED_RECORDS if alone else _wording.UNDECIDED,
     }
     alpha = percent(exact(field(predicate, "plan.alphaTotal"), "plan.alphaTotal"), "up")
     sure = _wording.SURE_DRAFT if draft else _wording.SURE.format(alpha=alpha, controls=_controls_in_words(claims))
@@ -344,7 +347,8 @@ def _power(claim: Mapping[str, Any]) -> dict[str, Any]:
     question = text(claim, "question")
     used, least, unit = ("guesses", "critical", "right guesses")
     if question == "artifact":
-        used, least, unit = ("references", "smallest", "references")
+        used = "references" if field(claim, "permutations") is None else "permutations"
+        least, unit = "smallest", used
     return {
         "anchor": anchor(text(claim, "id")),
         "question": _title(question),

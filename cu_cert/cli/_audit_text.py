@@ -2,16 +2,18 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from cu_cert.protocol import Audited
 from cu_certificates.check.fields import shown
 from cu_certificates.plan import Plan
 
+if TYPE_CHECKING:
+    from cu_cert.protocol import Audited
 
-def audited_json(done: Audited) -> dict[str, Any]:
+
+def audited_json(done: "Audited") -> dict[str, Any]:
     """Return the outcome for a program."""
     found: dict[str, Any] = {
         "schema": "cu-cert-audit/1",
@@ -50,7 +52,7 @@ def resolution_json(plan: Plan, question: str) -> dict[str, Any]:
     }
 
 
-def audited_lines(done: Audited) -> list[str]:
+def audited_lines(done: "Audited") -> list[str]:
     """Return the outcome for a person; the verdict is the last line."""
     if not done.issued:
         return ["dry run: nothing was trained and no certificate was written"]
@@ -85,7 +87,7 @@ def require_gate(policy: Path, trust: Path | None) -> None:
     reader_trust(trust or load_policy(policy).trust)
 
 
-def gate_after(done: Audited, policy: Path, model: Path, trust: Path | None, *, quiet: bool) -> int:
+def gate_after(done: "Audited", policy: Path, model: Path, trust: Path | None, *, quiet: bool) -> int:
     """Judge the new certificate by the project's policy; returns the gate's exit code."""
     from cu_certificates.gate import run_gate
     from cu_certificates.policy import load_policy

@@ -1,5 +1,6 @@
 """``cu-cert audit``: plan, train, measure, claim, sign, report."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -9,10 +10,23 @@ from cu_cert.cli._options import echo_json, settings
 
 
 def command(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="The model under audit.")],
+    model: Annotated[
+        Path | None, typer.Argument(metavar="MODEL", help="The model under audit; optional with --scores.")
+    ] = None,
     forget: Annotated[
-        Path, typer.Option(metavar="FILE", help="The ids that must go: one a line, or CSV with an id column.")
-    ],
+        Path | None, typer.Option(metavar="FILE", help="The ids that must go: one a line, or CSV with an id column.")
+    ] = None,
+    scores: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Judge models by scores made elsewhere (.npz or .parquet); needs --plan, loads no model.",
+        ),
+    ] = None,
+    plan: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The table [audit] in a file of its own; with --scores also [outside]."),
+    ] = None,
     method: Annotated[
         str | None,
         typer.Option(
@@ -40,6 +54,14 @@ def command(
         int | None, typer.Option(min=0, metavar="N", help="Read the key's passphrase from file descriptor N.")
     ] = None,
     no_sign: Annotated[bool, typer.Option("--no-sign", help="Write an unsigned draft.")] = False,
+    no_retrain: Annotated[
+        bool,
+        typer.Option(
+            "--no-retrain",
+            help="Train nothing: compare the request's records with never-trained ones of the same class on this one "
+            "model. May end REFUTED or INCONCLUSIVE, never NOT_REFUTED.",
+        ),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print plan and forecast, train nothing.")] = False,
     gate: Annotated[bool, typer.Option("--gate", help="End with the gate's decision and exit code.")] = False,
     trust: Annotated[Path | None, typer.Option(metavar="FILE", help="With --gate: the keys you trust.")] = None,
@@ -53,7 +75,38 @@ def command(
     from cu_cert.cli._audit_text import audited_json, audited_lines, gate_after, require_gate
     from cu_cert.cli.key import read_passphrase
     from cu_cert.errors import ConfigError
-    from cu_cert.project import find_project, load_project
+
+    if scores is not None:
+        from cu_cert.cli._audit_scores import run_scores
+
+        other = {
+            "--forget": forget is not None,
+            "--method": method is not None,
+            "--set": bool(options),
+            "--original": original is not None,
+            "--budget": budget is not None,
+            "--no-retrain": no_retrain,
+            "--dry-run": dry_run,
+            "--gate": gate,
+            "--allow-missing": allow_missing,
+        }
+        run_scores(
+            scores,
+            plan,
+            model=model,
+            out=out,
+            key=key,
+            passphrase=None if passphrase_fd is None else read_passphrase(passphrase_fd),
+            sign=not no_sign,
+            allow_underpowered=allow_underpowered,
+            as_json=as_json,
+            other=other,
+        )
+        return
+    if model is None or forget is None:
+        raise ConfigError("expected MODEL and --forget FILE, or --scores FILE with --plan FILE")
+    from cu_cert.no_retrain import audit_without_retraining
+    from cu_cert.project import find_project, load_project, with_plan
     from cu_cert.protocol import audit
 
     if procedure not in ("auto", "none"):
@@ -62,13 +115,18 @@ def command(
         raise ConfigError("--procedure none: does not go with --method or --set; leave one of them out")
     if options and method is None:
         raise ConfigError("--set: belongs to --method; name the method too")
+    if no_retrain and budget is not None:
+        raise ConfigError("--no-retrain: trains no model, so --budget says nothing; leave one of them out")
     if gate and (no_sign or dry_run):
         raise ConfigError("--gate: needs a signed certificate; leave out --no-sign and --dry-run")
     project = load_project(find_project(Path.cwd()))
+    if plan is not None:
+        project = with_plan(project, plan)
     if gate:
         require_gate(project.path, trust)
     say = (lambda line: None) if as_json else typer.echo
-    done = audit(
+    run = audit_without_retraining if no_retrain else partial(audit, budget=budget, quiet=as_json)
+    done = run(
         model,
         forget,
         project=project,
@@ -77,14 +135,12 @@ def command(
         procedure=procedure == "auto",
         original=original,
         out=out,
-        budget=budget,
         key=key,
         passphrase=None if passphrase_fd is None else read_passphrase(passphrase_fd),
         sign=not no_sign,
         dry_run=dry_run,
         allow_missing=allow_missing,
         allow_underpowered=allow_underpowered,
-        quiet=as_json,
         say=say,
     )
     if as_json:

@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from cu_cert.cli import audit, check, demo, gate, init, key, methods, report, train, unlearn, verify
+from cu_cert.cli import audit, check, demo, drill, gate, init, key, methods, plan, report, train, unlearn, verify
 
 BUG = 70
 INTERRUPTED = 130
@@ -33,6 +33,8 @@ for _verb, _module, _line in (
     ("train", train, "Train the project's recipe."),
     ("unlearn", unlearn, "Edit or retrain a model so that a request's records go."),
     ("audit", audit, "Measure whether a deletion took; write a signed certificate."),
+    ("drill", drill, "Rehearse a method on canaries in one run; no certificate."),
+    ("plan", plan, "Fix a plan and hand out its coins, for models made elsewhere."),
     ("verify", verify, "Check signature, trust and every claim of a certificate."),
     ("check", check, "Re-derive every claim from the evidence; looks at no signature."),
     ("gate", gate, "Hold a certificate against a policy; the exit code decides."),

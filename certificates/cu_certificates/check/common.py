@@ -31,12 +31,14 @@ class DesignRules:
         positive: Returns the bound that the positive control reaches, by the rule of the claim that it controls.
         negative: Returns whether the negative control is sound, and one line about it.
         power: Returns whether the sizes reach the planned power, after comparing what the claim says of it.
+        assumed: The assumptions on which its bound on eps rests.
     """
 
     rules: Mapping[str, Rule]
     positive: Callable[[Node, Context], Fraction]
     negative: Callable[[Node, Context], tuple[bool, str]]
     power: Callable[[Node, Context], bool]
+    assumed: tuple[str, ...] = ASSUMED
 
 
 def once(claim: Node, context: Context, *keys: str) -> None:

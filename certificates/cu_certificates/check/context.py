@@ -7,6 +7,7 @@ from functools import cached_property
 from hashlib import sha256
 from typing import Final
 
+from .bet_table import BettingSizes, BetTable, read_bets, read_betting
 from .design import (
     Coins,
     Design,
@@ -19,6 +20,8 @@ from .design import (
     same,
 )
 from .fields import Node
+from .label_table import LabelTable, read_labels
+from .pool_table import PoolTable, read_pools
 from .strict import Rejected, parse
 from .tables import ArtifactTable, PilotTable, SlotTable, read_artifact, read_pilots, read_slots, rows
 
@@ -198,11 +201,46 @@ class Context:
         )
 
     @cached_property
+    def betting(self) -> BettingSizes:
+        """The sizes of the procedure question's slots that are judged one after another."""
+        return read_betting(self.setting, self.subject)
+
+    @cached_property
+    def bets(self) -> BetTable:
+        """The table of the procedure question's slots that are judged one after another."""
+        return read_bets(
+            self.evidence("slots"),
+            self.evidence_name("slots"),
+            plan=self.plan,
+            plan_digest=self.plan_digest,
+            sizes=self.betting,
+            middle=self.pilots.middle(),
+            identity=self.subject.value.get("method") == "identity",
+        )
+
+    @cached_property
+    def pools(self) -> PoolTable:
+        """The table of the procedure question without coins."""
+        return read_pools(
+            self.evidence("pools"), self.evidence_name("pools"), plan=self.setting, plan_digest=self.plan_digest
+        )
+
+    @cached_property
     def artifact(self) -> ArtifactTable:
         """The table of the artifact question."""
         table = read_artifact(self.evidence("artifact"), self.evidence_name("artifact"), plan=self.setting)
         if table.file != self.predicate.node("scope").node("model").digest():
             raise Rejected("evidence/artifact: the judged file is not the audited model")
+        return table
+
+    @cached_property
+    def labels(self) -> LabelTable:
+        """The table of the artifact question on one model."""
+        table = read_labels(
+            self.rows("labels"), self.evidence_name("labels"), plan=self.setting, plan_digest=self.plan_digest
+        )
+        if table.file != self.predicate.node("scope").node("model").digest():
+            raise Rejected("evidence/labels: the judged file is not the audited model")
         return table
 
     @cached_property

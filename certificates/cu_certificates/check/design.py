@@ -43,8 +43,8 @@ DESIGNS: Final[dict[str, dict[str, Design]]] = {
 
 QUESTIONS: Final = tuple(DESIGNS)
 
-SCORES: Final = ("combined", "margin", "given")
-"""How a model's score comes about: fitted on pilots or on a calibration half, a fixed one, or one handed in."""
+SCORES: Final = ("combined", "calibrated", "margin")
+"""How a score comes about: fitted on pilots, fitted on a calibration half, or fixed."""
 
 LEVELS: Final = {
     "exact": ("EXACT_BITWISE", "EXACT_IN_LAW", "NUMERIC_EXACT"),

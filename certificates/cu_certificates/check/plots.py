@@ -66,10 +66,19 @@ def _bars(plot: Node, context: Context) -> None:
 def _groups(name: str, context: Context) -> tuple[dict[str, list[int]], int | None]:
     """Return the scores of each role, and the audited model's."""
     groups: dict[str, list[int]] = {}
+    if name == "artifact" and context.design_name(name) == "labels":
+        labels = context.labels
+        for score, inside in zip(labels.scores, labels.request, strict=True):
+            groups.setdefault("request" if inside else "never", []).append(score)
+        return groups, None
     if name == "artifact":
         artifact = context.artifact
         found = [("reference", model) for model in artifact.references]
         mark = artifact.subject.score
+    elif context.design_name(name) == "pools":
+        pools, mark = context.pools, None
+        roles = (("unlearned", pools.unlearned), ("retrained", pools.retrained), ("original", pools.original))
+        found = [(role, model) for role, models in roles for model in models]
     else:
         slots, mark = context.slots, None
         found = [("unlearned" if bit else "retrained", m) for m, bit in zip(slots.main, slots.coins, strict=True)]

@@ -9,7 +9,6 @@ from typing import Final
 
 from .coinflip import COINS
 from .common import (
-    ASSUMED,
     CONTROL_TAIL,
     DesignRules,
     Outcome,
@@ -23,14 +22,19 @@ from .common import (
 from .conformal import REFERENCES
 from .context import Context
 from .fields import Node, printed
-from .rates import count, cp, eps_lower, metric, utility
+from .labels import LABELS
+from .pools import POOLS
+from .pools import eps_lower as judged_pools
+from .rates import count, cp, metric, utility
+from .rates import eps_lower as beside_slots
+from .sequential import SEQUENTIAL
 from .strict import Rejected
 from .tables import digests
 from .tails import group_bound
 
 DESIGN_RULES: Final[dict[str, dict[str, DesignRules]]] = {
-    "procedure": {"coins": COINS},
-    "artifact": {"references": REFERENCES},
+    "procedure": {"coins": COINS, "sequential": SEQUENTIAL, "pools": POOLS},
+    "artifact": {"references": REFERENCES, "labels": LABELS},
 }
 """The rules of each design of each question (``design.DESIGNS``)."""
 
@@ -76,11 +80,16 @@ def eps_group(claim: Node, context: Context) -> Outcome:
     planned(claim, True)
     alpha, delta = level_of(claim, context, question)
     bound = exact_bound(claim, group_bound(p, alpha, delta))
-    context.assume(claim, *ASSUMED)
+    context.assume(claim, *_rules_of(question, context).assumed)
     finding = context.finding(question)
     finding.bound = bound
     finding.generous = group_bound(p if finding.least_p is None else finding.least_p, alpha, delta)
     return "assumed", f"ln((alpha - delta)/p) gives eps >= {printed(bound)}"
+
+
+def eps_lower(claim: Node, context: Context) -> Outcome:
+    """Two pools: planned, they answer the procedure question; else they stand beside coin-flip slots and inform."""
+    return (judged_pools if claim.flag("planned") else beside_slots)(claim, context)
 
 
 def control(claim: Node, context: Context) -> Outcome:

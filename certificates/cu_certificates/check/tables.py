@@ -74,8 +74,8 @@ def read_slots(data: bytes, name: str, *, plan: Node, plan_digest: str, identity
     """
     procedure = plan.node("procedure")
     slots, controls = procedure.whole("slots", 1), procedure.whole("controlSlots", 1)
-    found = _index(rows(data, name), name)
-    seed, nonce = _opening(found, plan, name)
+    found = index(rows(data, name), name)
+    seed, nonce = opening_of(found, plan, name)
     if slots > len(found.entries):
         raise Rejected(f"{name}: {len(found.entries)} runs; the plan has {slots} slots")
 
@@ -159,8 +159,8 @@ def read_artifact(data: bytes, name: str, *, plan: Node) -> ArtifactTable:
     """
     artifact = plan.node("artifact")
     artifact.whole("positives", 1, 1)
-    found = _index(rows(data, name), name)
-    _opening(found, plan, name)
+    found = index(rows(data, name), name)
+    opening_of(found, plan, name)
     header = found.header("subject", name)
     header.hex("signals")
     subject = Model(header.hex("model"), header.whole("score", -(2**53) + 1, 2**53 - 1))
@@ -244,7 +244,7 @@ def require_distinct(found: list[str | None], name: str) -> None:
 
 
 @dataclass
-class _Rows:
+class Rows:
     """Rows by (group, slot), each taken once."""
 
     name: str
@@ -252,11 +252,13 @@ class _Rows:
     entries: dict[tuple[str, int], Node] = field(default_factory=dict)
 
     def header(self, kind: str, name: str) -> Node:
+        """Return the one line of a kind that is no run."""
         if kind not in self.headers:
             raise Rejected(f"{name}: no line of kind {kind!r}")
         return self.headers[kind]
 
     def take(self, group: str, slot: int, role: str) -> Model:
+        """Take a planned run out of the table, which must hold it in this role."""
         row = self.entries.pop((group, slot), None)
         if row is None:
             raise Rejected(f"{self.name}: planned run {group} {slot} ({role}) is missing")
@@ -264,13 +266,15 @@ class _Rows:
         return model_of(row)
 
     def finish(self, name: str) -> None:
+        """Demand that every run was taken."""
         if self.entries:
             group, slot = next(iter(self.entries))
             raise Rejected(f"{name}: run {group} {slot} was not planned, or contradicts its coin")
 
 
-def _index(nodes: list[Node], name: str) -> _Rows:
-    table = _Rows(name)
+def index(nodes: list[Node], name: str) -> Rows:
+    """Order the lines of an evidence file by group and slot; none may stand twice."""
+    table = Rows(name)
     for row in nodes:
         kind = row.text("kind", "opening", "subject", "run")
         if kind != "run":
@@ -285,8 +289,13 @@ def _index(nodes: list[Node], name: str) -> _Rows:
     return table
 
 
-def _opening(found: _Rows, plan: Node, name: str) -> tuple[bytes, str]:
-    opening = found.header("opening", name)
+def opening_of(found: Rows, plan: Node, name: str) -> tuple[bytes, str]:
+    """Return the opened seed and the nonce of an evidence file; see :func:`opened`."""
+    return opened(found.header("opening", name), plan)
+
+
+def opened(opening: Node, plan: Node) -> tuple[bytes, str]:
+    """Return seed and nonce of an opening line; the seed must be the one that the plan commits to."""
     seed, nonce = bytes.fromhex(opening.hex("seed")), opening.text("nonce")
     if nonce:
         # Nobody vouches for a nonce yet: a prover who picks it could search for coins under a plan already shown.

@@ -179,7 +179,7 @@ def coinflip_bound(slots: int, guesses: int, right: int, alpha: Fraction, delta:
     def refuted(steps: int) -> bool:
         return guessing_tail(slots, guesses, right, steps * STEP, delta).at_most(alpha)
 
-    return _largest(refuted)
+    return largest_step(refuted)
 
 
 def group_bound(p: Fraction, alpha: Fraction, delta: Fraction) -> Fraction:
@@ -189,7 +189,7 @@ def group_bound(p: Fraction, alpha: Fraction, delta: Fraction) -> Fraction:
         growth = exponential(steps * STEP)
         return Fraction(growth.high) * p <= alpha - delta
 
-    return _largest(refuted)
+    return largest_step(refuted)
 
 
 def cp_lower(trials: int, successes: int, alpha: Fraction) -> Fraction:
@@ -198,7 +198,7 @@ def cp_lower(trials: int, successes: int, alpha: Fraction) -> Fraction:
     def refuted(steps: int) -> bool:
         return binomial_tail(trials, enclose(steps * STEP), successes).at_most(alpha)
 
-    return _largest(refuted, limit=int(1 / STEP)) if successes else Fraction(0)
+    return largest_step(refuted, limit=int(1 / STEP)) if successes else Fraction(0)
 
 
 def cp_upper(trials: int, successes: int, alpha: Fraction) -> Fraction:
@@ -206,7 +206,7 @@ def cp_upper(trials: int, successes: int, alpha: Fraction) -> Fraction:
     return 1 - cp_lower(trials, trials - successes, alpha)
 
 
-def _largest(refuted: Callable[[int], bool], limit: int = int(MAX_EPS / STEP)) -> Fraction:
+def largest_step(refuted: Callable[[int], bool], limit: int = int(MAX_EPS / STEP)) -> Fraction:
     """Return the largest multiple of the grid step at which a monotone predicate holds; 0 when none does."""
     if not refuted(1):
         return Fraction(0)

@@ -1,0 +1,262 @@
+"""Bets on coins, multiplied: the e-process of the sequential design, its bound, its power and where it stops.
+
+Before the coin of a slot is opened, it is guessed; the guess may be withheld. Under (eps, 0) a guess is right with
+probability at most q = sigma(eps) given everything before, so a stake of a share lambda of the wealth, paid out at the
+odds 1/q, multiplies the wealth by 1 - lambda + lambda c/q, which is at most 1 in the mean: c = 1 for a right guess, 0 for
+a wrong one. Such a product exceeds 1/alpha at any time at all with probability at most alpha (Ville's inequality), and
+so does the mean over stakes fixed beforehand. One sequence of bets serves every eps, so neither the search for the
+largest refuted eps nor looking after each slot costs any alpha.
+
+Since 1/q = 1 + e^-eps, a right guess multiplies by 1 + lambda e^-eps and a wrong one by 1 - lambda.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
+from fractions import Fraction
+from itertools import accumulate
+from typing import Final, Literal
+
+from .power import POWER
+from .tails import STEP, enclose, exponential, floor_step, largest_step, sigmoid
+
+Outcome = Literal["right", "wrong", "abstained", "failed"]
+
+MARKS: Final[dict[str, Outcome]] = {"R": "right", "W": "wrong", "A": "abstained", "F": "failed"}
+"""How the outcome of a slot is written; a sequence of slots is one string of them."""
+
+LAMBDAS: Final = ("0.05", "0.1", "0.2", "0.35", "0.5", "0.7", "0.9")
+"""The stakes, each a share of the wealth; the wealth is spread evenly over them at the start."""
+
+_DOWN: Final = Context(prec=40, rounding=ROUND_FLOOR, Emin=-(10**9), Emax=10**9)
+_UP: Final = Context(prec=40, rounding=ROUND_CEILING, Emin=-(10**9), Emax=10**9)
+_STAKES: Final = tuple(Decimal(stake) for stake in LAMBDAS)
+_ONE: Final = Decimal(1)
+
+_NEGLIGIBLE: Final = Decimal("1e-30")
+"""A state of a sequence less likely than this is dropped; the chance of a refutation only shrinks by that."""
+
+Ended = Literal["refuted", "nothing", "budget"]
+
+
+def guess_of(score: int, threshold: int, margin: int, *, forward: bool = False) -> int | None:
+    """Return the guess about a slot: 1 unlearned, 0 retrained, ``None`` for none.
+
+    Args:
+        score: Of the slot's model; higher looks more like one that saw the request.
+        threshold: Above it the guess is "unlearned".
+        margin: At least 0; closer to the threshold than this nothing is guessed.
+        forward: Guess "unlearned" alone: for a guarantee stated in one direction.
+    """
+    if score > threshold + margin:
+        return 1
+    return 0 if score <= threshold - margin and not forward else None
+
+
+def mark_of(guess: int | None, coin: int) -> str:
+    """Return the mark of a slot whose model did not fail."""
+    return "A" if guess is None else "R" if guess == coin else "W"
+
+
+def wealth(marks: str, eps: Fraction, context: Context = _DOWN) -> list[Decimal]:
+    """Return the wealth after each slot, starting from 1, every operation rounded as ``context`` says.
+
+    Args:
+        marks: What became of each slot; a failed one counts as a lost bet.
+        eps: The eps under test, at least 0.
+        context: Rounds down or up.
+    """
+    decay = exponential(-eps)
+    odds = decay.low if context is _DOWN else decay.high
+    won = [context.add(_ONE, context.multiply(stake, odds)) for stake in _STAKES]
+    lost = [context.subtract(_ONE, stake) for stake in _STAKES]
+    parts, found = [_ONE] * len(_STAKES), []
+    for mark in marks:
+        if mark != "A":
+            factors = won if mark == "R" else lost
+            parts = [context.multiply(part, factor) for part, factor in zip(parts, factors, strict=True)]
+        found.append(_mean(parts, context))
+    return found
+
+
+def _mean(parts: Sequence[Decimal], context: Context) -> Decimal:
+    total = Decimal(0)
+    for part in parts:
+        total = context.add(total, part)
+    return context.divide(total, Decimal(len(parts)))
+
+
+def hopeful(marks: str) -> str:
+    """Return the marks had each failed run been a bet won: what a pass must still survive."""
+    return marks.replace("F", "R")
+
+
+def wanted_wealth(alpha: Fraction, delta: Fraction, slots: int) -> Fraction | None:
+    """Return 1/(alpha - N delta), the wealth that refutes; ``None`` when no wealth does.
+
+    With probability at least 1 - N delta all N slots behave as under (eps, 0), so what is left of alpha is for those.
+
+    Args:
+        alpha: Level, in (0, 1).
+        delta: Of the guarantee under test.
+        slots: N, the most slots that may be opened.
+    """
+    left = alpha - slots * delta
+    return 1 / left if left > 0 else None
+
+
+def _first(found: Sequence[Decimal], wanted: Fraction | None) -> int | None:
+    """Return after how many slots the wealth first reaches ``wanted``."""
+    if wanted is None:
+        return None
+    limit = enclose(wanted).high
+    return next((opened for opened, value in enumerate(found, 1) if value >= limit), None)
+
+
+def betting_bound(marks: str, wanted: Fraction | None) -> Fraction:
+    """Return the largest eps on the printed grid that was refuted at some time; 0 when none was.
+
+    The wealth after any slot falls as eps rises, and so does its running maximum.
+
+    Args:
+        marks: What became of each slot, in the plan's order.
+        wanted: What :func:`wanted_wealth` returns.
+    """
+    # Only a right guess raises the wealth, so the sequence up to the last one decides.
+    needed = marks[: marks.rfind("R") + 1]
+    return largest_step(lambda steps: _first(wealth(needed, steps * STEP), wanted) is not None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """What a sequence of bets is held against.
+
+    Args:
+        slots: N, the most slots that may be opened.
+        round: Slots between two looks.
+        eps: eps* of the guarantee under test.
+        wanted: Wealth that refutes, ``None`` when none does.
+        needed: Bets with which a leak of the planned size is refuted with probability 0.8, ``None`` when N do not do.
+    """
+
+    slots: int
+    round: int
+    eps: Fraction
+    wanted: Fraction | None
+    needed: int | None
+
+    @property
+    def looks(self) -> list[int]:
+        """After how many slots the rule looks: at each whole round, and at the end of the budget."""
+        return [*range(self.round, self.slots, self.round), self.slots]
+
+
+def terms_of(*, slots: int, round_: int, alpha: Fraction, eps: Fraction, delta: Fraction, detect: Fraction) -> Terms:
+    """Work out the terms of a plan.
+
+    Args:
+        slots: N.
+        round_: Slots between two looks.
+        alpha: The question's share.
+        eps: eps*.
+        delta: delta*.
+        detect: The eps that should be seen.
+    """
+    wanted = wanted_wealth(alpha, delta, slots)
+    needed = bets_needed(sigmoid(detect).low, eps, wanted, slots)
+    return Terms(slots=slots, round=round_, eps=eps, wanted=wanted, needed=needed)
+
+
+def ending(main: str, positive: str, terms: Terms) -> tuple[int, Ended] | None:
+    """Return where the sequence ends, and why; ``None`` when all these slots are opened and it goes on.
+
+    At each look, in this order: ``refuted``, when the wealth has refuted eps*; ``nothing``, when the positive control was
+    refuted, the bets made reach the planned power, and the wealth at eps* is below 1, failed runs counted as bets won;
+    ``budget``, when all N slots are opened.
+
+    Args:
+        main: What became of each opened slot.
+        positive: The same with the original model in place of the unlearned one.
+        terms: What they are held against.
+    """
+    exceeded = floor_step(terms.eps) + STEP
+    hit, seen = (_first(wealth(marks, exceeded), terms.wanted) for marks in (main, positive))
+    best = wealth(hopeful(main), terms.eps, _UP)
+    hidden = _first(wealth(hopeful(main), exceeded), terms.wanted)
+    bets = list(accumulate(mark in "RW" for mark in main))
+    for opened in terms.looks:
+        if opened > len(main):
+            return None
+        if hit is not None and hit <= opened:
+            return opened, "refuted"
+        powered = terms.needed is not None and bets[opened - 1] >= terms.needed
+        detected = seen is not None and seen <= opened
+        clear = best[opened - 1] < 1 and (hidden is None or hidden > opened)
+        if powered and detected and clear:
+            return opened, "nothing"
+        if opened == terms.slots:
+            return opened, "budget"
+    return None
+
+
+def bets_needed(chance: Decimal, eps: Fraction, wanted: Fraction | None, most: int) -> int | None:
+    """Return the fewest bets with which eps is refuted with probability 0.8; ``None`` when ``most`` do not suffice.
+
+    Exact dynamic programming of the first passage, over the number of right and wrong bets: each state holds its chance,
+    rounded down, of being reached before any refutation.
+
+    Args:
+        chance: Of a right guess, the same for each bet, in [0, 1].
+        eps: To be exceeded as printed.
+        wanted: Wealth that refutes.
+        most: Most bets.
+    """
+    wins = _wins_wanted(floor_step(eps) + STEP, wanted, most)
+    wrong = _DOWN.subtract(_ONE, chance)
+    alive, refuted = {0: _ONE}, Decimal(0)  # by the number of wrong bets
+    for made in range(1, most + 1):
+        following: dict[int, Decimal] = {}
+        for lost, share in alive.items():
+            won = _DOWN.multiply(share, chance)
+            if made - lost >= wins[lost]:
+                refuted = _DOWN.add(refuted, won)
+            elif won > _NEGLIGIBLE:
+                following[lost] = _DOWN.add(following.get(lost, Decimal(0)), won)
+            missed = _DOWN.multiply(share, wrong)
+            if missed > _NEGLIGIBLE:
+                following[lost + 1] = _DOWN.add(following.get(lost + 1, Decimal(0)), missed)
+        if refuted >= POWER:
+            return made
+        alive = following
+    return None
+
+
+def _wins_wanted(eps: Fraction, wanted: Fraction | None, most: int) -> list[int]:
+    """Return, for each number of wrong bets up to ``most``, how many right ones refute; beyond ``most`` none do."""
+    if wanted is None:
+        return [most + 1] * (most + 1)
+    limit, odds = enclose(wanted).high, exponential(-eps).low
+    won = [_DOWN.add(_ONE, _DOWN.multiply(stake, odds)) for stake in _STAKES]
+    lost = [_DOWN.subtract(_ONE, stake) for stake in _STAKES]
+    parts, wins, found = [_ONE] * len(_STAKES), 0, []
+    for missed in range(most + 1):
+        while wins + missed <= most and _mean(parts, _DOWN) < limit:
+            parts = [_DOWN.multiply(part, factor) for part, factor in zip(parts, won, strict=True)]
+            wins += 1
+        found.append(wins if wins + missed <= most else most + 1)
+        parts = [_DOWN.multiply(part, factor) for part, factor in zip(parts, lost, strict=True)]
+    return found
+
+
+def accuracy_needed(bets: int, eps: Fraction, wanted: Fraction | None) -> Fraction | None:
+    """Return the smallest accuracy on the printed grid with which ``bets`` bets refute eps with probability 0.8."""
+    if bets_needed(_ONE, eps, wanted, bets) is None:
+        return None
+    low, high = 0, int(1 / STEP)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if bets_needed(enclose(middle * STEP).low, eps, wanted, bets) is not None:
+            high = middle
+        else:
+            low = middle
+    return high * STEP
