@@ -50,10 +50,8 @@ class Sizes:
     null_canaries: int = 300
 
     def __post_init__(self) -> None:
-        if self.shadows < 4 or self.shadows % 2 or self.race_shadows < 2 or self.race_shadows % 2:
-            raise ValueError(
-                f"{self.shadows} and {self.race_shadows} shadow models; expected even numbers from 4 and 2"
-            )
+        if min(self.shadows, self.race_shadows) < 4 or self.shadows % 2 or self.race_shadows % 2:
+            raise ValueError(f"{self.shadows} and {self.race_shadows} shadow models; expected even numbers from 4 on")
         if min(self.epochs, self.null_audits, self.null_canaries) < 1:
             raise ValueError("epochs, null_audits, null_canaries: expected at least 1 of each")
 
@@ -90,14 +88,16 @@ def answers(trainer: Recipe, records: Records, audited: Records, mask: BoolArray
     """Train one model on the audited records that ``mask`` names; ask it about all records.
 
     Returns:
-        ``margin``, shape (records,), and ``probability``, shape (records, classes).
+        ``margin`` and ``correct``, shape (records,), and ``probability``, shape (records, classes).
     """
     chosen = audited.select(name for name, inside in zip(audited.ids, mask, strict=True) if inside)
     model = trainer.train(chosen, rng=stream)
     logits = trainer.logits(model, records).double().numpy()
     raised = np.exp(logits - logits.max(axis=1, keepdims=True))
+    signals = measure(trainer, model, records)
     return {
-        "margin": measure(trainer, model, records).margin,
+        "margin": signals.margin,
+        "correct": signals.correct,
         "probability": raised / raised.sum(axis=1, keepdims=True),
     }
 
@@ -142,6 +142,7 @@ def make(sizes: Sizes) -> Arrays:
         "target_probability": targets[0]["probability"][inside],
         "shadow_margin": np.stack([one["margin"][inside] for one in shadows]),
         "target_margin": targets[0]["margin"][inside],
+        "target_correct": targets[0]["correct"][inside],
         "shadow_own": np.stack([one["probability"][own][inside] for one in shadows]),
         "target_own": targets[0]["probability"][own][inside],
         "shadow_own_population": np.stack([one["probability"][own][outside] for one in shadows]),
@@ -170,7 +171,7 @@ def _scores(found: Mapping[str, npt.NDArray[Any]]) -> Arrays:
             found["shadow_own_population"].mean(axis=0)[None],
         ),
         "score:rounded margin": np.round(margin),
-        "score:right answer": (margin > 0).astype(np.float64),
+        "score:right answer": found["target_correct"].astype(np.float64),
     }
 
 

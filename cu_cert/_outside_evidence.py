@@ -64,13 +64,16 @@ class Evidence:
             original = [task for task in pilots if task.role == "original"]
             retrained = [task for task in pilots if task.role == "retrained"]
             return fit_combined(self.memory(original), self.memory(retrained[:size]), self.memory(retrained[size:]))
-        unlearned = [task for task in self.of("calibration unlearned") if self.usable(task)]
+        # Originals show what remembering looks like even where a good method leaves nothing to learn from.
+        unlearned = [task for task in self.of("calibration original") if self.usable(task)]
+        if len(unlearned) < 2:
+            unlearned = [task for task in self.of("calibration unlearned") if self.usable(task)]
         retrained = [task for task in self.of("calibration retrained") if self.usable(task)]
         half = len(retrained) // 2
         if len(unlearned) < 2 or half < 2:
             raise DataError(
-                f"{self.path}: {len(unlearned)} unlearned and {len(retrained)} retrained models in the calibration "
-                "halves; a score needs 2 and 4. Hand in at least 4 and 8 models, or pilots"
+                f"{self.path}: {len(unlearned)} original or unlearned and {len(retrained)} retrained models in the "
+                "calibration halves; a score needs 2 and 4. Hand in at least 4 and 8 models, or pilots"
             )
         return fit_combined(self.memory(unlearned), self.memory(retrained[:half]), self.memory(retrained[half:]))
 

@@ -138,8 +138,8 @@ class AuditConfig:
         metadata=option(
             flag,
             "Procedure: judge the slots one after another and train no more of them once they have decided; `slots` is "
-            "then the most. A clear failure ends after about 12 slots, a clear success after 20 to 40. false trains all "
-            "slots, which shows a larger eps.",
+            "then the most. A clear failure ends after about 12 slots, a clear success after 20 to 40. false trains "
+            "all slots and shows a larger eps.",
         ),
     )
     guesses: int | None = field(

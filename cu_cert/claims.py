@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import Literal
 
 from cu_attacks._types import Estimate
 from cu_attacks.coinflip import coinflip
@@ -19,14 +20,21 @@ SIDE_ALPHA = Fraction(1, 20)
 """Level of utility and cross-check bounds; outside the verdict's alpha."""
 
 
-def model_claims(subject: Subject, judged: Sequence[str]) -> list[Claim]:
-    """Claim which bytes the certificate speaks of, and that the score was fitted on other models."""
+def model_claims(subject: Subject, judged: Sequence[str], *, learned: bool = False) -> list[Claim]:
+    """Claim which bytes the certificate speaks of, and that the score was fitted on other models.
+
+    Args:
+        subject: The audited model, as planned.
+        judged: Ids of the evidence files in which models are judged.
+        learned: Whether the score went on learning from slots that were opened before the one it judged.
+    """
+    text = "the score was fitted on pilot models that are neither judged nor ranked"
     return [
         {"id": "c-model", "type": "model-digest", "digest": {"sha256": subject.model}},
         {
             "id": "c-split",
             "type": "split",
-            "text": "the score was fitted on pilot models that are neither judged nor ranked",
+            "text": f"{text}; for each round of slots, on the slots of earlier rounds as well" if learned else text,
             "fitted": "pilots",
             "judged": list(judged),
         },
@@ -271,9 +279,31 @@ def utility_claims(correct: dict[str, tuple[int, int]]) -> list[Claim]:
     return claims
 
 
-def metric_claim(name: str, title: str, value: float, interval: tuple[float, float] | None, note: str) -> Claim:
-    """Show a descriptive number; it supports nothing."""
-    claim: Claim = {"id": f"m-{name}", "type": "metric", "name": title, "value": decimal(value), "note": note}
+Kind = Literal["attack", "test", "descriptive", "probe"]
+
+
+def metric_claim(
+    name: str,
+    title: str,
+    value: float,
+    interval: tuple[float, float] | None,
+    note: str,
+    *,
+    kind: Kind = "descriptive",
+) -> Claim:
+    """Show a number that supports no verdict.
+
+    Args:
+        name: Its id, without the prefix.
+        title: What was measured.
+        value: The number.
+        interval: Its interval, or the band of retrained models.
+        note: How it came about, and what it does not show.
+        kind: ``attack`` on single records, ``test`` with a valid p-value, ``descriptive`` without a confidence
+            statement, or ``probe`` of something beyond the audited model.
+    """
+    claim: Claim = {"id": f"m-{name}", "type": "metric", "kind": kind, "name": title, "value": decimal(value)}
+    claim["note"] = note
     if interval is not None:
         claim["interval"] = [decimal(interval[0]), decimal(interval[1])]
     return claim
@@ -282,7 +312,7 @@ def metric_claim(name: str, title: str, value: float, interval: tuple[float, flo
 def estimate_claim(name: str, estimate: Estimate) -> Claim:
     """Show an estimate of the attacks panel."""
     note = f"{estimate.method}; {estimate.level:.0%} interval; {estimate.shows_not}"
-    return metric_claim(name, estimate.name, estimate.value, (estimate.low, estimate.high), note)
+    return metric_claim(name, estimate.name, estimate.value, (estimate.low, estimate.high), note, kind="attack")
 
 
 def decimal(value: float) -> str:

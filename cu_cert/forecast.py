@@ -1,6 +1,6 @@
 """What a plan will take and what it can see, said before anything is trained."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import isqrt
@@ -9,9 +9,12 @@ from typing import Final
 
 from cu_cert.errors import CuCertError
 from cu_cert.fleet.local import clock, cores
+from cu_cert.fleet.plan import Member
 from cu_cert.fleet.store import Store
 from cu_cert.fleet.worker import Workshop
 from cu_cert.pools import Pools
+from cu_cert.sequential import expected_slots, is_sequential, members_until
+from cu_certificates._design_sequential import betting_terms
 from cu_certificates.check.common import CONTROL_TAIL
 from cu_certificates.check.fields import printed, shown
 from cu_certificates.check.power import critical_guesses, power_at, smallest_references
@@ -29,11 +32,12 @@ class Forecast:
     """The cost of a plan.
 
     Args:
-        models: Models that the plan needs.
+        models: Models that the plan needs; the most, when slots are judged one after another.
         finished: How many of them are in the store.
         seconds: Wall time for the others; ``None`` when no model of this recipe was ever timed.
         megabytes: Disk for the others.
         workers: Processes.
+        expected: Models that are needed when there is nothing to see; ``None`` when that saves none.
     """
 
     models: int
@@ -41,12 +45,16 @@ class Forecast:
     seconds: float | None
     megabytes: float
     workers: int
+    expected: int | None = None
 
     def lines(self, plan: Plan) -> list[str]:
         """Say cost and resolution, one line each."""
         time = "time unknown until the first model is done" if self.seconds is None else f"about {clock(self.seconds)}"
+        models = f"{self.models} models"
+        if self.expected is not None:
+            models = f"at most {self.models} models, about {self.expected} when there is nothing to see"
         found = [
-            f"plan {plan.digest[:16]}, attempt {plan.attempt}: {self.models} models, {self.finished} of them in the "
+            f"plan {plan.digest[:16]}, attempt {plan.attempt}: {models}, {self.finished} of them in the "
             f"store; {time} with {self.workers} processes, {self.megabytes:.0f} MB of disk"
         ]
         for subject in plan.subjects:
@@ -72,7 +80,9 @@ def forecast(plan: Plan, pools: Pools, workshop: Workshop, workers: int) -> Fore
         workers: Processes asked for; 0 for one a processor.
     """
     store = Store(workshop.store)
-    keys = {workshop.identity.key(one): one for member in pools.members() for one in member.lineage()}
+    early = is_sequential(plan)
+    most = {subject.name: plan.sizes.slots for subject in plan.subjects}
+    keys = _keys(workshop, members_until(pools, most) if early else pools.members())
     finished = [key for key, member in keys.items() if workshop.finished(member)]
     left = len(keys) - len(finished)
     timings = [entry.seconds for entry in map(store.entry, finished) if entry is not None and not entry.problem]
@@ -84,7 +94,13 @@ def forecast(plan: Plan, pools: Pools, workshop: Workshop, workers: int) -> Fore
         seconds=0.0 if not left else None if per_model is None else left * per_model / count,
         megabytes=left * _model_bytes(workshop) / 1e6,
         workers=count,
+        expected=len(_keys(workshop, members_until(pools, expected_slots(plan)))) if early else None,
     )
+
+
+def _keys(workshop: Workshop, members: Iterable[Member]) -> dict[str, Member]:
+    """Return members and what they start from by content address."""
+    return {workshop.identity.key(one): one for member in members for one in member.lineage()}
 
 
 def _model_bytes(workshop: Workshop) -> int:
@@ -102,7 +118,11 @@ def planned_models(plan: Plan) -> int:
     total = 3 * sizes.pilots
     if "procedure" in plan.questions:
         # A head costs one edit a subject; a head of the control, or a main head that leaves it a tail too few, another.
-        total += sizes.slots + methods * _most_heads(sizes.slots) + _most_heads(max(sizes.slots, sizes.control_slots))
+        total += sizes.slots + methods * _most_heads(sizes.slots)
+        if is_sequential(plan):
+            total += sizes.control_slots + 1  # models of its own, and an original where the first round has none
+        else:
+            total += _most_heads(max(sizes.slots, sizes.control_slots))
     if "artifact" in plan.questions:
         total += sizes.references + 1 + sizes.negatives
     return total
@@ -132,7 +152,10 @@ def smallest_sizes(plan: Plan) -> dict[str, int]:
 
     # Power is a saw over the slots, because guesses are whole numbers; so a doubling is refined from far below it.
     doubled = next(filter(enough, _SLOTS), None) if "procedure" in plan.questions else None
-    if doubled is not None:
+    if is_sequential(plan):
+        if (slots := _smallest_budget(plan)) is not None:
+            found["slots"] = slots
+    elif doubled is not None:
         found["slots"] = next(filter(enough, range(doubled // 4, doubled + 1)))
     needed = [smallest_references(alpha, subject.tested_eps, subject.tested_delta) for subject in plan.subjects]
     if "artifact" in plan.questions and None not in needed:
@@ -143,6 +166,21 @@ def smallest_sizes(plan: Plan) -> dict[str, int]:
         if (controls := next(able, None)) is not None:
             found["controls"] = controls
     return found
+
+
+def _smallest_budget(plan: Plan) -> int | None:
+    """Return the fewest slots, one after another, that reach the planned power, ``None`` when no number does."""
+
+    def needed(slots: int) -> int | None:
+        sized = replace(plan, sizes=replace(plan.sizes, slots=slots, guesses=default_guesses(slots)))
+        each = [betting_terms(sized, subject).needed for subject in plan.subjects]
+        return None if None in each else max(bets for bets in each if bets is not None)
+
+    slots = next((slots for slots in _SLOTS if needed(slots) is not None), None)
+    # With delta above 0 a smaller budget asks for less wealth, so what suffices is taken as the budget until it stays.
+    while slots is not None and (fewer := needed(max(slots, 4))) is not None and fewer < slots:
+        slots = fewer
+    return slots if slots is None else max(slots, 4)
 
 
 def shrink(plan: Plan, least: Mapping[str, int]) -> Plan | None:
@@ -163,6 +201,7 @@ def shrink(plan: Plan, least: Mapping[str, int]) -> Plan | None:
     for change in choices:
         new_slots = change.get("slots", sizes.slots)
         guesses = default_guesses(new_slots)
+        control = (sizes.control_slots, sizes.control_guesses) if is_sequential(plan) else (new_slots, guesses)
         try:
             smaller = replace(
                 plan,
@@ -170,8 +209,8 @@ def shrink(plan: Plan, least: Mapping[str, int]) -> Plan | None:
                     sizes,
                     slots=new_slots,
                     guesses=guesses,
-                    control_slots=new_slots,
-                    control_guesses=guesses,
+                    control_slots=control[0],
+                    control_guesses=control[1],
                     references=change.get("references", sizes.references),
                 ),
             )

@@ -28,7 +28,7 @@ from cu_cert.workorder import Task, order_csv, work_order
 from cu_certificates._files import make_folder
 from cu_certificates.check.design import DESIGNS
 from cu_certificates.check.fields import Node
-from cu_certificates.check.pool_table import PoolTable, calibrating, read_pools
+from cu_certificates.check.pool_table import HALVED, PoolTable, calibrating, read_pools
 from cu_certificates.check.strict import Rejected, canonical
 from cu_certificates.check.tables import PilotTable, read_artifact, read_pilots, read_slots, rows
 from cu_certificates.keys import SigningKey
@@ -203,6 +203,7 @@ def _after_the_fact(plan: Plan, table: Scores, path: Path) -> Plan:
     """Return the plan that the pools at hand allow: two pools instead of coins, and their sizes as they are."""
     sizes = {name: len(table.pool(name)) for name in set(table.pools)}
     have = {name: sizes.get(name, 0) for name in ("pilot-original", "pilot-retrained", "reference", "subject")}
+    originals = sizes.get("original", 0) if sizes.get("original", 0) >= 4 else 0  # fewer cannot be halved
     pilots = min(have["pilot-original"], have["pilot-retrained"] // 2)
     if "procedure" in plan.questions and min(sizes.get("unlearned", 0), sizes.get("retrained", 0)) < 4:
         raise DataError(
@@ -229,7 +230,7 @@ def _after_the_fact(plan: Plan, table: Scores, path: Path) -> Plan:
             "procedure": {
                 "unlearned": sizes.get("unlearned", 0),
                 "retrained": sizes.get("retrained", 0),
-                "originals": sizes.get("original", 0),
+                "originals": originals,
                 "reruns": sizes.get("rerun", 0),
             }
         },
@@ -238,11 +239,8 @@ def _after_the_fact(plan: Plan, table: Scores, path: Path) -> Plan:
 
 def _found(plan: Plan, seed: bytes, table: Scores) -> list[Task]:
     """Return the models at hand as tasks, numbered in the order of their names."""
-    calibrate = {
-        pool: calibrating(seed, plan.digest, "", pool, len(table.pool(pool))) for pool in ("unlearned", "retrained")
-    }
+    calibrate = {pool: calibrating(seed, plan.digest, "", pool, len(table.pool(pool))) for pool, _, _ in HALVED}
     places = {
-        "original": ("positive", "original"),
         "rerun": ("negative", "rerun"),
         "subject": ("subject", "subject"),
         "reference": ("reference", "retrained"),
@@ -255,6 +253,8 @@ def _found(plan: Plan, seed: bytes, table: Scores) -> list[Task]:
     for pool in sorted(set(table.pools)):
         for slot, row in enumerate(table.pool(pool)):
             if pool in calibrate:
+                if len(table.pool(pool)) < 4:
+                    continue  # too few originals to be halved: there is no positive control then
                 group = f"{'calibration' if slot in calibrate[pool] else 'main'} {pool}"
                 tasks.append(Task(table.models[row], pool, group, slot, pool, ""))
             elif not pool.startswith("pilot-") or slot < plan.sizes.pilots * (1 + (pool == "pilot-retrained")):
@@ -279,8 +279,8 @@ def _findings(evidence: Evidence, declared: Declaration) -> Findings:
         files["pilots", "pilots", "evidence/pilots.jsonl", "controlled"] = b"".join(lines)
         pilots = read_pilots(rows(b"".join(lines), "pilots.jsonl"), "pilots.jsonl", plan.sizes.pilots)
     if "procedure" in plan.questions:
-        groups = ("main", "positive", "negative", "main unlearned", "main retrained")
-        tasks = evidence.of(*groups, "calibration unlearned", "calibration retrained")
+        halves = [f"{half} {role}" for role, _, _ in HALVED for half in ("calibration", "main")]
+        tasks = evidence.of("main", "positive", "negative", *halves)
         data = evidence.file([evidence.line(score, task) for task in tasks])
         name = DESIGNS["procedure"][plan.designs["procedure"]].evidence
         files[name, name, f"evidence/{name}.jsonl", "controlled"] = data

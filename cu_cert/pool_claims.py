@@ -19,12 +19,14 @@ def pool_claims(table: PoolTable, plan: Plan, subject: Subject) -> list[Claim]:
         subject: What is judged.
     """
     alpha, delta, both = plan.share(), subject.tested_delta, plan.direction == "both"
-    threshold = threshold_of(table, alpha, delta, both=both)
+    threshold, own = threshold_of(table, alpha, delta, both=both), 0
+    if table.original:
+        own = threshold_of(table, alpha, delta, both=both, positive=True)
     unlearned, retrained = _scores(table.unlearned), _scores(table.retrained)
     halves = (len(table.calibrate_unlearned), len(table.calibrate_retrained))
     common: Claim = {"question": "procedure", "evidence": "pools"}
 
-    def bound(pool: Scores) -> Claim:
+    def bound(pool: Scores, threshold: int) -> Claim:
         found = pools_at(
             pool,
             retrained,
@@ -34,7 +36,13 @@ def pool_claims(table: PoolTable, plan: Plan, subject: Subject) -> list[Claim]:
             delta=delta,
             direction="both" if both else "forward",
         )
-        return {"true": found.true, "false": found.false, "retrained": found.retrained, "bound": printed(found.bound)}
+        return {
+            "threshold": threshold,
+            "true": found.true,
+            "false": found.false,
+            "retrained": found.retrained,
+            "bound": printed(found.bound),
+        }
 
     claims: list[Claim] = [
         {
@@ -43,14 +51,13 @@ def pool_claims(table: PoolTable, plan: Plan, subject: Subject) -> list[Claim]:
             **common,
             "alpha": str(alpha),
             "delta": str(delta),
-            "threshold": threshold,
             "unlearned": len(unlearned),
-            **bound(unlearned),
+            **bound(unlearned, threshold),
             "planned": True,
         }
     ]
     if table.original:
-        positive = bound(_scores(table.original))
+        positive = bound(_scores(table.original), own)
         detected = float(str(positive["bound"])) > float(subject.tested_eps)
         claims.append(
             {
@@ -59,7 +66,6 @@ def pool_claims(table: PoolTable, plan: Plan, subject: Subject) -> list[Claim]:
                 **common,
                 "sign": "positive",
                 "alpha": str(alpha),
-                "threshold": threshold,
                 "originals": len(table.original),
                 **positive,
                 "outcome": "detected" if detected else "missed",

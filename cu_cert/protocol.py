@@ -17,7 +17,7 @@ import numpy as np
 
 from cu_attacks._combined import CombinedScore
 from cu_attacks._types import AttackError
-from cu_cert.claims import artifact_claims, model_claims, procedure_claims, two_pool_claims, utility_claims
+from cu_cert.claims import Claim, Plot, artifact_claims, model_claims, procedure_claims, two_pool_claims, utility_claims
 from cu_cert.data import Dataset, load_records
 from cu_cert.errors import ConfigError, DataError
 from cu_cert.fleet.environment import fingerprint, single_threaded
@@ -42,6 +42,8 @@ from cu_cert.pools import Bench, Pools, Run, Seeds
 from cu_cert.project import Project, find_project, load_project
 from cu_cert.rng import Stream
 from cu_cert.secrets_store import FOLDER, Secrets, write_private
+from cu_cert.sequential import SlotSequence, first_members, is_sequential, run_sequences
+from cu_cert.sequential_claims import read_opened, sequential_claims, wealth_plot
 from cu_cert.signals import Signals
 from cu_cert.subjects import Measured, SubjectInput, draft_plan, measure_subject, name_method
 from cu_certificates._files import make_folder
@@ -61,6 +63,7 @@ Say = Callable[[str], None]
 DEFAULT_OUT = Path("audit-out")
 
 SAMPLE_DATA = "L12"
+STOPPED_EARLY = "L14"
 """The limitation of results on the built-in data."""
 
 
@@ -218,17 +221,22 @@ def audit_subjects(
         make_folder(subject.out)
         write_changed(subject.out / "plan.json", plan.to_bytes(), what="plan")
         write_private(subject.out / "private", request.ids, request_key, seed)
-    trained = train_fleet(
-        single_plan(pools.members()), workshop, workers=project.audit.workers, what="training", quiet=quiet
-    )
+    early = is_sequential(plan)
+    workers = project.audit.workers
+    members = first_members(pools) if early else pools.members()
+    trained = train_fleet(single_plan(members), workshop, workers=workers, what="training", quiet=quiet)
     bench = Bench(workshop)
+    opened: Mapping[str, SlotSequence] = {}
     issued: list[Issued] = []
     try:
         score = bench.fit(pools)
         Store(workshop.store).note_seconds(workshop.recipe.digest, mean(bench.seconds(pools.pilots[0])))
+        if early:
+            opened, more = run_sequences(pools, bench, score, workers=workers, quiet=quiet, say=say)
+            trained += more
         scope = scope_of(project, dataset, workshop, request, plan)
         for given, planned, name, own in zip(subjects, plan.subjects, named, loaded, strict=True):
-            findings = _measure(bench, pools, score, planned, name.source, own)
+            findings = _measure(bench, pools, score, planned, name.source, own, opened.get(planned.name))
             signing = signer.key if signer else None
             issued.append(
                 write_certificate(
@@ -288,7 +296,10 @@ def scope_of(project: Project, dataset: Dataset, workshop: Workshop, request: Re
             scenario="sample", root=plan.request_root, size=plan.request_size, allowed_missing=request.missing
         ),
         environment=fingerprint(),
-        limitations=(SAMPLE_DATA,) if project.data.source == "digits" else (),
+        limitations=(
+            *((SAMPLE_DATA,) if project.data.source == "digits" else ()),
+            *((STOPPED_EARLY,) if is_sequential(plan) else ()),
+        ),
     )
 
 
@@ -298,7 +309,13 @@ def _source_name(source: str) -> str:
 
 
 def _measure(
-    bench: Bench, pools: Pools, score: CombinedScore, subject: Subject, source: str, own: Measured
+    bench: Bench,
+    pools: Pools,
+    score: CombinedScore,
+    subject: Subject,
+    source: str,
+    own: Measured,
+    opened: SlotSequence | None,
 ) -> Findings:
     """Turn finished models into evidence, claims and plots about one subject."""
     plan, workshop = pools.plan, bench.workshop
@@ -306,11 +323,19 @@ def _measure(
     plan_bytes = plan.to_bytes()
     evidence = {("plan", "plan", "plan.json", "public"): plan_bytes}
     node, size = Node(plan.to_json(), "plan"), len(workshop.forget)
-    claims, plots = [], {}
+    claims: list[Claim] = []
+    plots: dict[str, Plot | None] = {}
     judged = [{"procedure": "slots", "artifact": "artifact"}[question] for question in plan.questions]
-    claims += model_claims(subject, judged)
+    claims += model_claims(subject, judged, learned=opened is not None)
 
-    if "procedure" in plan.questions:
+    if opened is not None:
+        data = opening + opened.rows
+        evidence["slots", "slots", "evidence/slots.jsonl", "controlled"] = data
+        bets = read_opened(data, plan, subject, middle=_threshold(bench, pools, score))
+        claims += sequential_claims(bets, plan, subject)
+        claims += cost_claims(bench, opened.runs, str(subject.method))
+        plots["procedure"] = wealth_plot(bets, plan, subject)
+    elif "procedure" in plan.questions:
         runs = pools.procedure(subject)
         data = opening + bench.rows(score, runs)
         evidence["slots", "slots", "evidence/slots.jsonl", "controlled"] = data
@@ -348,7 +373,7 @@ def _measure(
     evidence["utility", "correct", "evidence/utility.jsonl", "controlled"] = utility_rows(sets)
     claims += utility_claims({name: (int(correct.sum()), len(correct)) for name, correct in sets.items()})
 
-    shadows = _shadows(bench, pools)
+    shadows = _shadows(bench, pools, opened)
     panel, plots["roc"] = attack_panel(own.signals, shadows, size)
     claims += panel + reference_utility(own.signals, shadows, size)
     if own.original is not None:
@@ -372,10 +397,12 @@ def _threshold(bench: Bench, pools: Pools, score: CombinedScore) -> int:
     return int((original + retrained) / 2)
 
 
-def _shadows(bench: Bench, pools: Pools) -> list[Signals]:
+def _shadows(bench: Bench, pools: Pools, opened: SlotSequence | None) -> list[Signals]:
     """Return the models that the panel takes as never-in shadows: the references, else the slots' retrained models."""
     if "artifact" in pools.plan.questions:
         return bench.pool(run.member for run in pools.artifact if run.group == "reference")
+    if opened is not None:
+        return bench.pool(run.member for run in opened.runs if run.role == "retrained")
     return bench.pool(pools.retrained.values())
 
 

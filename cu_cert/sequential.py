@@ -1,8 +1,8 @@
 """Slots judged one after another: train a round, judge it in the plan's order, learn from it, and stop when decided.
 
-What is trained at a time depends on the machine, what is judged and when it is looked at on the plan alone. So models
-that were trained ahead of their turn are seen by nobody before it, and the evidence has the same bytes with any number of
-processes. Every model comes from the store if it is there, so an interrupted run goes on where it was.
+What is trained at a time depends on the machine; what is judged, and when it is looked at, on the plan alone. Models
+that were trained ahead of their turn are looked at by nobody before it, so the evidence has the same bytes with any
+number of processes. Every model comes from the store if it is there, so an interrupted run goes on where it was.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,7 +28,7 @@ Pilots = tuple[FloatArray, FloatArray, FloatArray]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sequence_:
+class SlotSequence:
     """How the sequence of one subject came out.
 
     Args:
@@ -68,7 +68,7 @@ def members_until(pools: Pools, opened: Mapping[str, int]) -> list[Member]:
 
 
 def expected_slots(plan: Plan) -> dict[str, int]:
-    """Return after how many slots each subject's sequence ends when there is nothing to see and no guess is withheld."""
+    """Return after how many slots each sequence ends when there is nothing to see and no guess is withheld."""
     found = {}
     for subject in plan.subjects:
         terms = betting_terms(plan, subject)
@@ -124,7 +124,7 @@ class _Learner:
 
     def learn(self) -> Judge:
         """Return how the next slots are judged."""
-        unlearned, retrained = (np.array([signals for signals in self.opened[bit]]) for bit in (1, 0))
+        unlearned, retrained = (np.array(self.opened[bit]) for bit in (1, 0))
         return relearn(self.frozen, self.pilots, unlearned, retrained, eps=self.eps)
 
     def open(self, run: Run, coin: int, judge: Judge) -> bytes:
@@ -199,7 +199,7 @@ class _Trial:
             f"eps >= {printed(bound)}{'' if self.ended is None else f'; {_WHY[self.ended]}'}"
         )
 
-    def result(self, control: Sequence[Run]) -> Sequence_:
+    def result(self, control: Sequence[Run]) -> SlotSequence:
         """Return the sequence with its negative control, ranked by the last score."""
         assert self.judge is not None
         assert self.ended is not None  # a sequence ends with its budget at the latest
@@ -210,7 +210,7 @@ class _Trial:
             lines.append(canonical(line | scored) + b"\n")
         # The positive control's row of a retrained slot names the main sequence's model again.
         runs = [run for pair in self.slots[: self.opened] for run in pair if (run.group, run.role) != _REPEATED]
-        return Sequence_(runs=(*runs, *control), rows=b"".join(lines), ended=self.ended)
+        return SlotSequence(runs=(*runs, *control), rows=b"".join(lines), ended=self.ended)
 
 
 _REPEATED = ("positive", "retrained")
@@ -224,7 +224,7 @@ _WHY = {
 
 def run_sequences(
     pools: Pools, bench: Bench, frozen: CombinedScore, *, workers: int, quiet: bool, say: Say
-) -> tuple[dict[str, Sequence_], int]:
+) -> tuple[dict[str, SlotSequence], int]:
     """Train and judge slots round by round until the sequence of every subject has ended, then the negative control.
 
     Args:

@@ -45,12 +45,21 @@ def test_a_member_announces_itself(name: str) -> None:
 
 
 def test_the_list_needs_no_import_and_helpers_are_not_members() -> None:
-    assert cu_attacks.names() == ["coinflip", "conformal", "energy", "lira", "loss"]
-    with pytest.raises(KeyError, match="expected one of coinflip, conformal"):
+    names = cu_attacks.names()
+    assert names == sorted(names)
+    assert {"coinflip", "conformal", "energy", "lira", "loss"} <= set(names)
+    assert not any(name.startswith("_") for name in names)
+    with pytest.raises(KeyError, match="expected one of .*coinflip, conformal"):
         cu_attacks.get("_roc")
 
 
-@pytest.mark.parametrize("name", [name for name in cu_attacks.names() if cu_attacks.get(name).kind == "question"])
+def test_the_attacks_on_single_records_inform_and_decide_nothing() -> None:
+    panel = {"calibrated", "lira", "loss", "population", "quantile", "rmia", "ruli", "shokri", "ulira"}
+    assert {name: cu_attacks.get(name).kind for name in panel} == dict.fromkeys(panel, "panel")
+    assert cu_attacks.get("iam").kind == "descriptive"
+
+
+@pytest.mark.parametrize("name", ["coinflip", "conformal"])
 def test_a_result_says_what_it_does_not_show(name: str) -> None:
     arguments: dict[str, tuple[Any, ...]] = {"coinflip": (list(range(8)), [0, 1] * 4), "conformal": (3, [1, 2, 3, 4])}
     found = cu_attacks.get(name).run(*arguments[name], alpha=ALPHA)

@@ -1,6 +1,7 @@
 """The permutation test on one model: exact by counting, a second implementation, false alarms, power, bad arguments."""
 
 import struct
+from collections.abc import Callable
 from fractions import Fraction
 from hashlib import shake_256
 from itertools import combinations
@@ -101,7 +102,6 @@ def test_one_record_of_many_can_be_no_rarer_than_its_share() -> None:
         scores[row] = row
     scores[0], request[0] = 10**6, True
     found = judge(scores, request, [0] * 200, permutations=9999)
-    assert 1 / 200 <= found.p + Fraction(3, 1000)
     assert found.p == pytest.approx(1 / 200, abs=0.003)
 
 
@@ -232,7 +232,7 @@ def test_separated_scores_say_as_much_as_the_permutations_allow() -> None:
 
 # --- False alarms ----------------------------------------------------------------------------------------------------
 
-LAWS = {
+LAWS: dict[str, Callable[[np.random.Generator, int], Array]] = {
     "normal": lambda rng, size: rng.normal(size=size),
     "heavy tails": lambda rng, size: rng.standard_cauchy(size),
     "discrete": lambda rng, size: rng.integers(0, 3, size).astype(float),
@@ -248,7 +248,7 @@ def test_a_model_that_never_saw_the_request_is_refuted_in_at_most_alpha_of_all_a
     runs, size, take = (20_000, 120, 20) if SLOW else (400, 45, 9)
     rng = np.random.default_rng(sorted(LAWS).index(law))
     refuted = {Fraction(0): 0, Fraction(1, 2): 0}
-    for run in range(runs):
+    for _ in range(runs):
         strata = np.arange(size) % 3
         request = np.zeros(size, dtype=bool)
         request[rng.permutation(size)[:take]] = True
@@ -343,7 +343,7 @@ def test_the_description_is_that_of_a_second_implementation(records: tuple[Array
         assert column == pytest.approx((np.array(values) - np.mean(values)) / np.std(values) * 1e6, abs=2)
     for row, near in enumerate(found.near):
         same = [other for other in np.flatnonzero(y == y[row]) if other != row]
-        ordered = sorted(same, key=lambda other, row=row: float(np.linalg.norm(here[other] - here[row])))
+        ordered = sorted(same, key=[float(np.linalg.norm(one - here[row])) for one in here].__getitem__)
         assert near == ordered[:NEIGHBOURS]
 
 

@@ -209,7 +209,8 @@ def test_the_floor_of_klom(models: int, floor: float) -> None:
     rng, records = np.random.default_rng(models), 4 * RECORDS
     pools = rng.normal(size=(2, models, records))
     found = margin_divergence(*pools, top="kept")
-    assert found.mean() == pytest.approx(floor, rel=0.015, abs=3.3 * found.std() / records**0.5)
+    # The floors are simulated themselves, and printed with two decimals.
+    assert found.mean() == pytest.approx(floor, abs=0.03 * floor + 3.3 * found.std() / records**0.5)
     # The released scorer leaves the largest value out, which hardly moves the floor.
     assert margin_divergence(*pools).mean() == pytest.approx(floor, rel=0.08, abs=0.3 if models < 32 else 0.05)
 
@@ -226,7 +227,7 @@ def test_the_floors_of_other_distances() -> None:
         "ks": (distances(np.concatenate([first, second]), rows)[0] / 100, 0.120),
     }
     for name, (values, floor) in found.items():
-        assert values.mean() == pytest.approx(floor, rel=0.03, abs=3.3 * values.std() / records**0.5), name
+        assert values.mean() == pytest.approx(floor, abs=0.03 * floor + 3.3 * values.std() / records**0.5), name
 
 
 def test_klom_where_the_released_scorer_has_no_answer() -> None:

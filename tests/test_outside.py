@@ -183,6 +183,8 @@ def test_scores_without_coins_go_through_two_pools(leak: float, here: Path) -> N
     assert Fraction(main["bound"]) == bound
     assert (found["verdict"]["value"] == "REFUTED") == (bound > Fraction(1, 2)) == (leak > 0)
     assert claim(found, "c-neg-procedure")["outcome"] == "sound"
+    assert claim(found, "c-pos-procedure")["outcome"] == "detected"
+    assert found["verdict"]["value"] == ("REFUTED" if leak else "NOT_REFUTED")
 
 
 def test_pools_without_controls_decide_nothing(here: Path) -> None:

@@ -1,4 +1,4 @@
-"""A score that learns while slots are opened: what the unlearned models turned out to be like, seen before the next round.
+"""A score that learns while slots are opened: what unlearned models turned out to be like helps to judge the next ones.
 
 The frozen score of the pilots looks for what sets the *original* apart. A method that forgets in part, or in its own
 way, lies elsewhere: between the pilots' two kinds, or off to the side. Opened slots show where. Two parts are added up:
@@ -123,9 +123,7 @@ def relearn(
     Raises:
         AttackError: Shapes disagree, or a value is not finite or too large.
     """
-    original, fitting, centring = (
-        matrix(pool, f"pilots[{number}]", rows=2) for number, pool in enumerate(pilots)
-    )
+    original, fitting, centring = (matrix(pool, f"pilots[{number}]", rows=2) for number, pool in enumerate(pilots))
     size = original.shape[1]
     if not len(np.asarray(unlearned)):
         return first_judge(frozen, original, centring)
@@ -158,7 +156,8 @@ def _learn(
     total = sum(distance**2 for distance in apart)
     if not np.isfinite([*centre, *scale, total]).all() or not np.isfinite(weight).all():
         return None
-    share = tuple(distance**2 / total if total else 0.5 for distance in apart)
+    linear = apart[0] ** 2 / total if total else 0.5
+    share = (linear, 1 - linear)
     score = LearnedScore(frozen=frozen, weight=weight, centre=centre, scale=scale, share=share)
     kinds = [
         sum(part * (values - mid) / wide for part, values, mid, wide in zip(share, side, centre, scale, strict=True))

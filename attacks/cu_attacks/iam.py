@@ -18,7 +18,6 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from cu_attacks._gauss import models_of, signals_of
 from cu_attacks._types import Attack, AttackError, FloatArray, vector
@@ -115,7 +114,9 @@ def _grade(phi: FloatArray, out: FloatArray, top: FloatArray, steps: int, shared
         drawn = out + a * (top - out)
         spread = np.full_like(phi, drawn.std()) if shared else drawn.std(axis=0)
         beta = np.sqrt(6) * np.maximum(spread, _NARROWEST) / np.pi
-        total += weight * stats.gumbel_r.cdf(phi, drawn.mean(axis=0) - beta * _EULER, beta)
+        # Below -700 the inner exponential overflows, and the law's distribution function is 0 to every digit.
+        at = np.maximum((phi - drawn.mean(axis=0)) / beta + _EULER, -700.0)
+        total += weight * np.exp(-np.exp(-at))
     return np.asarray(1 - total / grid[1:].sum(), dtype=np.float64)
 
 

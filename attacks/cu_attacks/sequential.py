@@ -1,7 +1,7 @@
 """``sequential``: does this method unlearn? The same fair coins as ``coinflip``, looked at after every slot.
 
 Slot i is guessed before its coin is opened, by whatever was learned on pilots and on slots opened before. Under
-(eps, 0) the guess is right with probability at most q = sigma(eps) given all of that, so betting a share lambda of one's
+(eps, 0) the guess is right with probability at most q = sigma(eps) given all of that, so betting a share lambda of the
 wealth on each guess, at the odds 1/q, multiplies the wealth by 1 - lambda + lambda c_i/q, in the mean at most by 1. The
 mean K(eps) of this product over stakes fixed beforehand is an e-process: it ever reaches 1/alpha with probability at
 most alpha (Ville's inequality; betting as in Waudby-Smith and Ramdas 2024, arXiv 2010.09686). So
@@ -53,9 +53,11 @@ class Sequential:
     bound: Fraction
     method: str = "betting e-process, mean over seven stakes; valid at any stopping time"
     assumptions: str = (
-        "fair coins; slots share nothing random, and are guessed in the plan's order by what was known before their coin"
+        "fair coins; slots share nothing random, and are guessed in plan order from what was known before each coin"
     )
-    shows_not: str = "a bound of 0 does not show that nothing is left: read it with the largest eps so many slots can show"
+    shows_not: str = (
+        "a bound of 0 does not show that nothing is left: read it with the largest eps these slots can show"
+    )
 
     @property
     def right(self) -> int:
@@ -155,6 +157,6 @@ def sequential(
 ATTACK = Attack(
     name="sequential",
     kind="question",
-    paper="Waudby-Smith, Ramdas 2024, arXiv 2010.09686 (betting), applied to the coins of Steinke, Nasr, Jagielski 2023",
+    paper="Waudby-Smith, Ramdas 2024, arXiv 2010.09686 (betting), on the coins of Steinke, Nasr, Jagielski 2023",
     run=sequential,
 )

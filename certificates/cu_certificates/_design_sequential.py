@@ -1,9 +1,9 @@
-"""How the design ``sequential`` of the procedure question is planned: slots judged one after another, up to a budget."""
+"""How the design ``sequential`` of the procedure question is planned: slots judged one by one, up to a budget."""
 
 from typing import TYPE_CHECKING, Final
 
 from cu_certificates._designs import Planner, Resolution, coin_sizes, control_problems
-from cu_certificates.check.betting import LAMBDAS, Terms, accuracy_needed, betting_bound, terms_of
+from cu_certificates.check.betting import LAMBDAS, Terms, accuracy_needed, betting_bound, rights_needed, terms_of
 
 if TYPE_CHECKING:
     from cu_certificates.plan import Plan, Subject
@@ -37,6 +37,7 @@ def _resolution(plan: "Plan", subject: "Subject") -> Resolution:
     return Resolution(
         question="procedure",
         max_eps=best,
+        critical=rights_needed(subject.tested_eps, terms.wanted, slots),
         accuracy=accuracy_needed(slots, subject.tested_eps, terms.wanted),
         reached=terms.needed is not None,
         possible=best > subject.tested_eps,

@@ -12,7 +12,7 @@ from typing import Final
 from cu_certificates._gate_case import SUPPORTED, Case, Fact, Finding, Outcome, some, three_ways
 from cu_certificates.check.fields import Node
 
-EPS_TYPES: Final = ("eps-coinflip", "eps-group")
+EPS_TYPES: Final = ("eps-coinflip", "eps-sequential", "eps-group")
 """Lower bounds that decide a question, whatever their ``planned`` flag says: the flag is the prover's own word."""
 
 
@@ -86,6 +86,8 @@ def _bound_text(claim: Node) -> str:
     details = [claim.text("type"), f"delta {claim.text('delta')}", f"alpha {claim.text('alpha')}"]
     if claim.has("right") and claim.has("guesses"):
         details.append(f"{claim.whole('right')} of {claim.whole('guesses')} guesses right")
+    elif claim.has("opened"):
+        details.append(f"{claim.whole('right')} guesses right over {claim.whole('opened')} slots")
     return f"eps >= {claim.text('bound')}  ({', '.join(details)})"
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 from markupsafe import Markup
 
 from cu_certificates._fields import anchor, exact, field, fixed, objects, short, text, word
+from cu_certificates._plot_bets import bets
 from cu_certificates._plot_pools import pools
 from cu_certificates._plot_roc import roc
 from cu_certificates._svg import (
@@ -54,6 +55,8 @@ def _plot(name: str, plot: object, void: frozenset[str]) -> Plot:
     match plot.get("kind"):
         case "pools":
             return pools(key, plot)
+        case "bets":
+            return bets(key, plot)
         case "roc":
             return roc(key, plot)
         case "eps":

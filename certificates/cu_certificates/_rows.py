@@ -21,13 +21,22 @@ from cu_certificates._fields import (
 )
 from cu_certificates._wording import QUESTIONS, VOID
 
-BOUND_TYPES: Final = ("eps-coinflip", "eps-lower", "eps-group")
+BOUND_TYPES: Final = ("eps-coinflip", "eps-sequential", "eps-lower", "eps-group")
 """The claims whose bound can carry a verdict."""
+
+METRIC_TYPES: Final = {
+    "metric": "",
+    "mu-lower": "extrapolation",
+    "eps-fdp": "extrapolation",
+    "eps-bayes": "extrapolation",
+}
+"""Claims that inform only, and the group in which the report shows them; a metric says itself what kind it is."""
 
 _BASIS: Final = {
     "model-digest": "recounted",
     "split": "recounted",
     "eps-coinflip": "recounted",
+    "eps-sequential": "recounted",
     "control": "recounted",
     "power": "derived",
     "conformal-p": "recounted",
@@ -38,6 +47,10 @@ _BASIS: Final = {
     "cp": "assumed",
     "utility": "assumed",
     "metric": "descriptive",
+    "band": "assumed",
+    "mu-lower": "descriptive",
+    "eps-fdp": "descriptive",
+    "eps-bayes": "descriptive",
 }
 
 
@@ -49,7 +62,7 @@ class Row:
         id: The claim's id; the row's HTML id is ``claim-`` and ``anchor``.
         anchor: The id as it may stand in HTML.
         type: The claim's type.
-        group: ``procedure``, ``artifact``, ``utility``, ``metric`` or ``ground``: where the row stands.
+        group: ``procedure``, ``artifact``, ``utility``, ``ground``, or a kind of metric: where the row stands.
         words: The claim in words.
         result: What was counted.
         bound: What follows from it, with its direction; empty when nothing does.
@@ -136,8 +149,12 @@ def _groups(claims: list[Claim]) -> dict[str, str]:
     groups: dict[str, str] = {}
     for claim in claims:
         question = word(claim, "question")
-        own = {"utility": "utility", "metric": "metric"}.get(text(claim, "type"))
-        groups[text(claim, "id")] = question if question in QUESTIONS else own or ""
+        kind = text(claim, "type")
+        if kind in METRIC_TYPES:
+            groups[text(claim, "id")] = METRIC_TYPES[kind] or word(claim, "kind") or "descriptive"
+            continue
+        own = "utility" if kind == "utility" else ""
+        groups[text(claim, "id")] = question if question in QUESTIONS else own
     # Parents stand before their children, so one walk from the end reaches every ancestor.
     for claim in reversed(claims):
         for parent in _parents(claim):
@@ -188,6 +205,10 @@ def eps_plain(claim: Claim) -> str:
 
 def guesses(claim: Claim) -> str:
     """Return "48 of 48 guesses right" and the number of slots, where there is one."""
+    if field(claim, "opened") is not None:
+        made = sum(exact(text(claim, key), f"{text(claim, 'id')}.{key}") for key in ("right", "wrong", "failed"))
+        most = f" of at most {text(claim, 'slots')}" if field(claim, "slots") is not None else ""
+        return f"{text(claim, 'right')} of {made} guesses right, {text(claim, 'opened')}{most} slots opened"
     counted = f"{text(claim, 'right')} of {text(claim, 'guesses')} guesses right"
     return counted + (f", {text(claim, 'slots')} slots" if field(claim, "slots") is not None else "")
 
@@ -206,6 +227,18 @@ def _split(claim: Claim, _index: Mapping[str, Claim], _method: str, _model: str)
 def _coinflip(claim: Claim, _index: Mapping[str, Claim], method: str, _model: str) -> _Cells:
     said = f"How well models treated with {method} can be told from retrained ones, at least"
     return said, guesses(claim), eps_value(claim), f"{eps_level(claim)}; {eps_plain(claim)}"
+
+
+def _sequential(claim: Claim, index: Mapping[str, Claim], method: str, model: str) -> _Cells:
+    said, counted, bound, note = _coinflip(claim, index, method, model)
+    return f"{said}, judged slot by slot", f"{counted}; {_ENDED[text(claim, 'ended')]}", bound, note
+
+
+_ENDED: Final = {
+    "refuted": "ended because the guarantee under test was exceeded",
+    "nothing": "ended because nothing was seen at the planned power",
+    "budget": "ended with the last planned slot",
+}
 
 
 def _conformal(claim: Claim, _index: Mapping[str, Claim], _method: str, model: str) -> _Cells:
@@ -312,6 +345,9 @@ def resolution(claim: Claim) -> str:
         unit = "references" if field(claim, "permutations") is None else "permutations"
         used, least = text(claim, unit), text(claim, "smallest")
         return f"{used} {unit}; at least {least} are needed to exceed eps = {tested}"
+    if field(claim, "bets") is not None:
+        row = f"{text(claim, 'critical')} right guesses in a row exceed eps = {tested}"
+        return f"{row}; seen with 80\u00a0% power from {seen_from(claim)} over {text(claim, 'bets')} guesses"
     need = f"{text(claim, 'critical')} of {text(claim, 'guesses')} right guesses are needed to exceed eps = {tested}"
     return f"{need}; seen with 80\u00a0% power from {seen_from(claim)}"
 
@@ -376,6 +412,34 @@ def _metric(claim: Claim, _index: Mapping[str, Claim], _method: str, _model: str
     return text(claim, "name"), text(claim, "value"), between, note
 
 
+def _band(claim: Claim, _index: Mapping[str, Claim], _method: str, _model: str) -> _Cells:
+    eps, floor = text(claim, "eps"), text(claim, "floor")
+    return (
+        f"What an attacker who thresholds this score can gain beyond e^{eps} times its false positives, at most",
+        f"{text(claim, 'unlearned')} unlearned against {text(claim, 'retrained')} retrained models",
+        f"delta ≤ {text(claim, 'bound')} at eps = {eps}",
+        f"at {confidence(field(claim, 'alpha'), text(claim, 'id'))}, for this score only; no smaller value than "
+        f"{floor} could come out at this size",
+    )
+
+
+_EXTRAPOLATIONS: Final = {
+    "mu-lower": "Gaussian extrapolation: mu",
+    "eps-fdp": "f-DP extrapolation: eps",
+    "eps-bayes": "Bayesian interval: eps",
+}
+
+
+def _extrapolation(claim: Claim, _index: Mapping[str, Claim], _method: str, _model: str) -> _Cells:
+    ends = field(claim, "interval")
+    between = f"{ends[0]} to {ends[1]}" if isinstance(ends, list) and len(ends) == 2 else ""
+    also = (
+        f"eps = {text(claim, 'eps')} at delta = {text(claim, 'delta')}" if field(claim, "eps") is not None else between
+    )
+    title = _EXTRAPOLATIONS[text(claim, "type")]
+    return f"{title}, if {text(claim, 'assumption')}", text(claim, "value"), also, text(claim, "note")
+
+
 def _unknown(claim: Claim, _index: Mapping[str, Claim], _method: str, _model: str) -> _Cells:
     return f"Claim of a type that this report cannot read: {text(claim, 'type')}", "", "", ""
 
@@ -384,6 +448,7 @@ _WRITERS: Final[dict[str, Callable[[Claim, Mapping[str, Claim], str, str], _Cell
     "model-digest": _digest,
     "split": _split,
     "eps-coinflip": _coinflip,
+    "eps-sequential": _sequential,
     "conformal-p": _conformal,
     "label-p": _labels,
     "eps-group": _group,
@@ -394,6 +459,8 @@ _WRITERS: Final[dict[str, Callable[[Claim, Mapping[str, Claim], str, str], _Cell
     "cp": _cp,
     "utility": _utility,
     "metric": _metric,
+    "band": _band,
+    **dict.fromkeys(_EXTRAPOLATIONS, _extrapolation),
 }
 
 

@@ -277,6 +277,14 @@ LIMITATIONS: Final = {
     "coarse one: more slots could show a larger eps, and a small one needs many.",
 }
 
+METRICS: Final = {
+    "attack": "Attacks on single records: what an adversary would see; for information, no verdict rests on them",
+    "test": "Tests of a difference between pools of models: each p is valid at its level; no verdict rests on them",
+    "descriptive": "Descriptive numbers, without a confidence statement; no verdict rests on them",
+    "probe": "Beyond the audited model: each number beside that of retrained models; no verdict rests on them",
+    "extrapolation": "Extrapolations: right only if their assumption is; no verdict may rest on them",
+}
+
 UNKNOWN_TEXT: Final = "No text for this entry in this version of the report."
 
 GLOSSARY: Final = (

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from cu_certificates._gate_case import SUPPORTED, Case, Fact, Finding, clean, excuse, some
 from cu_certificates._gate_rules import JUDGES, expired_exceptions
+from cu_certificates.check.rates import INFORMING
 from cu_certificates.check.result import CheckResult
 from cu_certificates.check.strict import Rejected
 from cu_certificates.errors import UntrustedError, UsageError
@@ -295,7 +296,7 @@ def _problems(case: Case, model_sha256: str | None) -> list[str]:
 
 def _judged(case: Case, keyid: str, payload_sha256: str) -> Judged:
     model = case.predicate.node("scope").node("model")
-    countable = [claim for claim in case.result.claims if claim.type != "metric"]
+    countable = [claim for claim in case.result.claims if claim.type not in INFORMING]
     return Judged(
         certificate=clean(case.predicate.text("certificateId")),
         payload_sha256=payload_sha256,

@@ -155,7 +155,11 @@ def _context(predicate: Mapping[str, Any]) -> dict[str, Any]:
         "scope": _scope(predicate),
         "results": _grouped(table),
         "utility": tuple(row for kind in UTILITY_TYPES for row in table if (row.group, row.type) == ("utility", kind)),
-        "metrics": tuple(row for row in table if row.group == "metric"),
+        "metrics": tuple(
+            (kind, caption, found)
+            for kind, caption in _wording.METRICS.items()
+            if (found := tuple(row for row in table if row.group == kind))
+        ),
         "controls": _controls(table, claims),
         "plots": plots(mapping(predicate, "plots"), void=void_bounds(claims)),
         "plan": _plan(predicate, claims),
@@ -346,6 +350,8 @@ def _plan(predicate: Mapping[str, Any], claims: list[dict[str, Any]]) -> dict[st
 def _power(claim: Mapping[str, Any]) -> dict[str, Any]:
     question = text(claim, "question")
     used, least, unit = ("guesses", "critical", "right guesses")
+    if field(claim, "bets") is not None:
+        used, unit = "bets", "right guesses in a row"
     if question == "artifact":
         used = "references" if field(claim, "permutations") is None else "permutations"
         least, unit = "smallest", used

@@ -20,6 +20,7 @@ def audited_json(done: "Audited") -> dict[str, Any]:
         "plan": done.plan.digest,
         "questions": list(done.plan.questions),
         "models": done.forecast.models,
+        "expected": done.forecast.models if done.forecast.expected is None else done.forecast.expected,
         "finished": done.forecast.finished,
         "trained": done.trained,
         "forecast": {"seconds": done.forecast.seconds, "megabytes": done.forecast.megabytes},

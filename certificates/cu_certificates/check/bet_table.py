@@ -1,7 +1,7 @@
-"""The evidence of the sequential design: which slots were opened, in the plan's order, and what was guessed about each.
+"""The evidence of the sequential design: which slots were opened, in plan order, and what was guessed about each.
 
-Every opened slot has two rows: ``main``, and ``positive`` with the original in place of the unlearned model. The two are
-sequences of their own: each has scores and thresholds that were learned on its own earlier slots.
+Every opened slot has two rows: ``main``, and ``positive`` with the original in place of the unlearned model. These are
+two sequences: each has scores and thresholds that were learned on its own earlier slots.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from .coins import coin
 from .design import MAX_SLOTS
 from .fields import Node
 from .strict import MAX_INT, Rejected
-from .tables import FAILED, Model, Rows, index, model_of, opening_of, require_distinct, rows
+from .tables import FAILED, Model, Rows, index, opening_of, require_distinct, rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ def read_betting(plan: Node, entry: Node) -> BettingSizes:
     guesses = procedure.whole("controlGuesses", 2)
     if guesses % 2 or guesses > controls:
         raise Rejected(
-            f"{procedure.path}.controlGuesses: {guesses} over {controls} slots; expected an even number up to {controls}"
+            f"{procedure.path}.controlGuesses: {guesses} over {controls} slots; expected an even number, at most that"
         )
     return BettingSizes(
         slots=slots,
@@ -175,8 +175,8 @@ def _require_rounds(bets: Sequence[Bet], round_: int, middle: int, where: str) -
             terms = terms or (bet.threshold, bet.margin)
             if (bet.threshold, bet.margin) != terms:
                 raise Rejected(
-                    f"{where} {slot}: guessed at {bet.threshold} with margin {bet.margin}; its round has {terms[0]} and "
-                    f"{terms[1]}"
+                    f"{where} {slot}: guessed at {bet.threshold} with margin {bet.margin}; its round has {terms[0]} "
+                    f"and {terms[1]}"
                 )
 
 

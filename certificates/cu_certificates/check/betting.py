@@ -2,10 +2,10 @@
 
 Before the coin of a slot is opened, it is guessed; the guess may be withheld. Under (eps, 0) a guess is right with
 probability at most q = sigma(eps) given everything before, so a stake of a share lambda of the wealth, paid out at the
-odds 1/q, multiplies the wealth by 1 - lambda + lambda c/q, which is at most 1 in the mean: c = 1 for a right guess, 0 for
-a wrong one. Such a product exceeds 1/alpha at any time at all with probability at most alpha (Ville's inequality), and
-so does the mean over stakes fixed beforehand. One sequence of bets serves every eps, so neither the search for the
-largest refuted eps nor looking after each slot costs any alpha.
+odds 1/q, multiplies the wealth by 1 - lambda + lambda c/q, in the mean at most by 1: c = 1 for a right guess, 0 for a
+wrong one. The product ever reaches 1/alpha with probability at most alpha (Ville's inequality), and so does the mean
+over stakes fixed beforehand. One sequence of bets serves every eps, so neither the search for the largest refuted eps
+nor looking after each slot costs any alpha.
 
 Since 1/q = 1 + e^-eps, a right guess multiplies by 1 + lambda e^-eps and a wrong one by 1 - lambda.
 """
@@ -170,9 +170,9 @@ def terms_of(*, slots: int, round_: int, alpha: Fraction, eps: Fraction, delta: 
 def ending(main: str, positive: str, terms: Terms) -> tuple[int, Ended] | None:
     """Return where the sequence ends, and why; ``None`` when all these slots are opened and it goes on.
 
-    At each look, in this order: ``refuted``, when the wealth has refuted eps*; ``nothing``, when the positive control was
-    refuted, the bets made reach the planned power, and the wealth at eps* is below 1, failed runs counted as bets won;
-    ``budget``, when all N slots are opened.
+    At each look, in this order: ``refuted``, when the wealth has refuted eps*; ``nothing``, when the positive control
+    was refuted, the bets made reach the planned power, and the wealth at eps* is below 1, failed runs counted as bets
+    won; ``budget``, when all N slots are opened.
 
     Args:
         main: What became of each opened slot.
@@ -202,8 +202,8 @@ def ending(main: str, positive: str, terms: Terms) -> tuple[int, Ended] | None:
 def bets_needed(chance: Decimal, eps: Fraction, wanted: Fraction | None, most: int) -> int | None:
     """Return the fewest bets with which eps is refuted with probability 0.8; ``None`` when ``most`` do not suffice.
 
-    Exact dynamic programming of the first passage, over the number of right and wrong bets: each state holds its chance,
-    rounded down, of being reached before any refutation.
+    Exact dynamic programming of the first passage, over the number of right and wrong bets: each state holds the
+    chance, rounded down, that it is reached before any refutation.
 
     Args:
         chance: Of a right guess, the same for each bet, in [0, 1].
@@ -246,6 +246,11 @@ def _wins_wanted(eps: Fraction, wanted: Fraction | None, most: int) -> list[int]
         found.append(wins if wins + missed <= most else most + 1)
         parts = [_DOWN.multiply(part, factor) for part, factor in zip(parts, lost, strict=True)]
     return found
+
+
+def rights_needed(eps: Fraction, wanted: Fraction | None, most: int) -> int | None:
+    """Return how many right guesses in a row refute eps from the start; ``None`` when ``most`` do not."""
+    return _first(wealth("R" * most, floor_step(eps) + STEP), wanted)
 
 
 def accuracy_needed(bets: int, eps: Fraction, wanted: Fraction | None) -> Fraction | None:

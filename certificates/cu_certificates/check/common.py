@@ -49,12 +49,19 @@ def once(claim: Node, context: Context, *keys: str) -> None:
             raise Rejected(f"{claim.path}: says again what {other.text('id')!r} says; expected one claim of its kind")
 
 
-def question_of(claim: Node, context: Context, *allowed: str) -> str:
-    """Return the claim's question, which must be a planned one with one claim of this kind."""
+def question_of(claim: Node, context: Context, *allowed: str, keys: tuple[str, ...] = ("sign",)) -> str:
+    """Return the claim's question, which must be a planned one with one claim of this kind.
+
+    Args:
+        claim: The claim.
+        context: Where the planned questions stand.
+        allowed: The questions that it may be about.
+        keys: Further fields in which claims of one kind may differ.
+    """
     question = claim.text("question", *allowed)
     if question not in context.questions():
         raise Rejected(f"{claim.path}.question: {question!r} was not planned")
-    once(claim, context, "question", "sign")
+    once(claim, context, "question", *keys)
     return question
 
 

@@ -9,8 +9,9 @@ from contextlib import suppress
 from fractions import Fraction
 from typing import Final
 
+from .betting import wanted_wealth
 from .context import Context, MissingEvidence
-from .design import QUESTIONS
+from .design import QUESTIONS, same
 from .fields import Node, shown
 from .strict import Rejected
 from .tails import STEP
@@ -33,13 +34,16 @@ def check_plots(context: Context) -> None:
     for name in plots.value:
         plot = plots.node(name)
         with suppress(MissingEvidence):
-            if name in QUESTIONS:
+            if name == "procedure" and context.design_name(name) == "sequential":
+                plot.text("kind", "bets")
+                _bets(plot, context)
+            elif name in QUESTIONS:
                 plot.text("kind", "pools")
                 _pools(plot, name, context)
             elif name == "eps":
                 plot.text("kind", "eps")
                 _bars(plot, context)
-            elif plot.text("kind") in ("pools", "eps"):
+            elif plot.text("kind") in ("pools", "eps", "bets"):
                 raise Rejected(f"{plot.path}.kind: {plot.text('kind')!r}; such a plot stands under another name")
 
 
@@ -61,6 +65,23 @@ def _bars(plot: Node, context: Context) -> None:
     ]
     if [dict(bar.value) for bar in plot.nodes("bars")] != expected:
         raise Rejected(f"{plot.path}.bars: not the bounds and largest values that the claims state")
+
+
+def _bets(plot: Node, context: Context) -> None:
+    """The marks are what became of each opened slot, drawn at eps* against the wealth that refutes."""
+    if plot.number("tested") != context.tested_eps:
+        raise Rejected(f"{plot.path}.tested: {plot.text('tested')}; the plan says {shown(context.tested_eps)}")
+    wanted = wanted_wealth(context.share("procedure"), context.tested_delta, context.betting.slots)
+    if not same(plot.value.get("wanted", "absent"), None if wanted is None else str(wanted)):
+        raise Rejected(f"{plot.path}.wanted: {plot.value.get('wanted')!r}; the plan gives {wanted}")
+    table, forward = context.bets, context.betting.forward
+    expected = [
+        (role, table.marks(bets, forward=forward))
+        for role, bets in (("unlearned", table.main), ("original", table.positive))
+    ]
+    found = [(one.text("role"), one.text("marks")) for one in plot.nodes("series")]
+    if found != expected:
+        raise Rejected(f"{plot.path}.series: not what became of the opened slots")
 
 
 def _groups(name: str, context: Context) -> tuple[dict[str, list[int]], int | None]:

@@ -1,11 +1,16 @@
 """Evidence of two pools that were made without coins: which half chooses the threshold, and which is counted."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from .coins import derive
 from .design import MAX_SLOTS
 from .fields import Node
+from .strict import Rejected
 from .tables import Model, index, opening_of, require_distinct, rows
+
+HALVED: Final = (("unlearned", "unlearned", True), ("retrained", "retrained", True), ("original", "originals", False))
+"""Role, planned size and whether it must be there, of each pool that is halved."""
 
 
 def counted_half(models: int) -> int:
@@ -34,14 +39,16 @@ class PoolTable:
     Args:
         calibrate_unlearned: Unlearned models that chose the threshold.
         calibrate_retrained: Retrained models that did.
+        calibrate_original: Models before unlearning that chose the positive control's threshold.
         unlearned: Unlearned models that are counted.
         retrained: Retrained models that are counted.
-        original: Models before unlearning, for the positive control.
+        original: Models before unlearning that are counted, in the positive control.
         rerun: Retrains through the method's code path, for the negative control.
     """
 
     calibrate_unlearned: tuple[Model, ...]
     calibrate_retrained: tuple[Model, ...]
+    calibrate_original: tuple[Model, ...]
     unlearned: tuple[Model, ...]
     retrained: tuple[Model, ...]
     original: tuple[Model, ...]
@@ -64,26 +71,25 @@ def read_pools(data: bytes, name: str, *, plan: Node, plan_digest: str) -> PoolT
     procedure = plan.node("procedure")
     found = index(rows(data, name), name)
     seed, nonce = opening_of(found, plan, name)
-    parts: dict[tuple[str, str], list[Model]] = {}
-    for role in ("unlearned", "retrained"):
-        size = procedure.whole(role, 4, MAX_SLOTS)
+    parts: dict[tuple[str, bool], list[Model]] = {}
+    for role, key, least in HALVED:
+        size = procedure.whole(key, 0, MAX_SLOTS)
+        if size < 4 and (size or least):
+            raise Rejected(f"{procedure.path}.{key}: {size}; expected at least 4, so that either half has two")
         calibrate = calibrating(seed, plan_digest, nonce, role, size)
         for slot in range(size):
-            group = "calibration" if slot in calibrate else "main"
-            parts.setdefault((role, group), []).append(found.take(f"{group} {role}", slot, role))
-    controls = {
-        role: tuple(found.take(group, slot, role) for slot in range(procedure.whole(key, 0, MAX_SLOTS)))
-        for role, key, group in (("original", "originals", "positive"), ("rerun", "reruns", "negative"))
-    }
+            group = f"{'calibration' if slot in calibrate else 'main'} {role}"
+            parts.setdefault((role, slot in calibrate), []).append(found.take(group, slot, role))
+    rerun = tuple(found.take("negative", slot, "rerun") for slot in range(procedure.whole("reruns", 0, MAX_SLOTS)))
     found.finish(name)
     pools = {key: tuple(models) for key, models in parts.items()}
-    every = [model for pool in (*pools.values(), *controls.values()) for model in pool]
-    require_distinct([model.digest for model in every], name)
+    require_distinct([model.digest for pool in (*pools.values(), rerun) for model in pool], name)
     return PoolTable(
-        pools["unlearned", "calibration"],
-        pools["retrained", "calibration"],
-        pools["unlearned", "main"],
-        pools["retrained", "main"],
-        controls["original"],
-        controls["rerun"],
+        pools["unlearned", True],
+        pools["retrained", True],
+        pools.get(("original", True), ()),
+        pools["unlearned", False],
+        pools["retrained", False],
+        pools.get(("original", False), ()),
+        rerun,
     )

@@ -58,15 +58,24 @@ def read_sizes(plan: Node) -> PoolSizes:
     return PoolSizes(unlearned=sizes[0], retrained=sizes[1], both=both)
 
 
-def threshold_of(table: PoolTable, alpha: Fraction, delta: Fraction, *, both: bool) -> int:
+def threshold_of(table: PoolTable, alpha: Fraction, delta: Fraction, *, both: bool, positive: bool = False) -> int:
     """Return the threshold that the calibration halves choose; failed models are left out.
+
+    The positive control chooses one of its own: where unlearned models look like retrained ones, theirs is noise.
+
+    Args:
+        table: The evidence.
+        alpha: Level of the bound.
+        delta: delta* of the guarantee under test.
+        both: Whether the guarantee is stated in both directions.
+        positive: Whether originals stand in the place of the unlearned models.
 
     Raises:
         Rejected: A whole half failed.
     """
+    treated = table.calibrate_original if positive else table.calibrate_unlearned
     halves = [
-        [model.score for model in pool if model.score is not None]
-        for pool in (table.calibrate_unlearned, table.calibrate_retrained)
+        [model.score for model in pool if model.score is not None] for pool in (treated, table.calibrate_retrained)
     ]
     if not all(halves):
         raise Rejected("evidence/pools: all models of a calibration half failed; no threshold can be chosen")
@@ -93,8 +102,9 @@ def _bound(true: int, false: int, sizes: PoolSizes, alpha: Fraction, delta: Frac
     return counts_bound(true, sizes.unlearned, false, sizes.retrained, alpha, delta, both=sizes.both)
 
 
-def _threshold(claim: Node, context: Context, alpha: Fraction) -> int:
-    found = threshold_of(context.pools, alpha, context.tested_delta, both=read_sizes(context.setting).both)
+def _threshold(claim: Node, context: Context, alpha: Fraction, *, positive: bool = False) -> int:
+    both = read_sizes(context.setting).both
+    found = threshold_of(context.pools, alpha, context.tested_delta, both=both, positive=positive)
     if claim.whole("threshold", -MAX_INT, MAX_INT) != found:
         raise Rejected(
             f"{claim.path}.threshold: {claim.whole('threshold', -MAX_INT)}; the calibration halves give {found}"
@@ -127,12 +137,12 @@ def eps_lower(claim: Node, context: Context) -> Outcome:
 
 
 def positive_bound(claim: Node, context: Context) -> Fraction:
-    """The same rule and threshold, with original models in place of the unlearned ones."""
+    """The same rule, with original models in place of the unlearned ones in either half."""
     alpha, table = alpha_of(claim, context, "procedure"), context.pools
     sizes, originals = read_sizes(context.setting), len(table.original)
     if not originals:
         raise Rejected(f"{claim.path}: the evidence holds no original model")
-    threshold = _threshold(claim, context, alpha)
+    threshold = _threshold(claim, context, alpha, positive=True)
     true, false = counts(table.original, table.retrained, threshold, worst=True)
     for key, value in (("true", true), ("originals", originals), ("false", false), ("retrained", sizes.retrained)):
         derived_value(claim, key, value)

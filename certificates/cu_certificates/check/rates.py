@@ -6,11 +6,20 @@ None of them decides a question: their levels lie outside the verdict's alpha.
 from fractions import Fraction
 from typing import Final
 
-from .common import Outcome, exact_bound, planned
+from .bands import delta_up, delta_up_floor
+from .common import Outcome, derived_value, exact_bound, planned, question_of
 from .context import Context
-from .fields import Node, printed
+from .fields import Node, printed, shown
 from .strict import MAX_INT, Rejected
 from .tails import cp_lower, cp_upper, group_bound
+
+EXTRAPOLATIONS: Final = ("mu-lower", "eps-fdp", "eps-bayes")
+
+INFORMING: Final = ("metric", *EXTRAPOLATIONS)
+"""Claim types that are shown and never re-derived."""
+
+METRICS: Final = ("attack", "test", "descriptive", "probe")
+"""What a metric may call itself; none of them supports a verdict."""
 
 SIDE_ALPHA: Final = Fraction(1, 20)
 """The largest error level of a bound that is shown beside the verdict."""
@@ -112,4 +121,49 @@ def metric(claim: Node, _context: Context) -> Outcome:
     """A descriptive number: shown, never re-derived, never behind a verdict."""
     claim.text("name")
     claim.text("value")
+    if claim.has("kind"):
+        claim.text("kind", *METRICS)
     return "unverified", "descriptive; supports no verdict"
+
+
+def band(claim: Node, context: Context) -> Outcome:
+    """What any attacker who thresholds this score can gain (Dvoretzky-Kiefer-Wolfowitz); supports no verdict."""
+    planned(claim, False)
+    question_of(claim, context, "procedure", keys=("eps",))
+    claim.text("quantity", "delta-up")
+    design = context.design_name("procedure")
+    if design not in ("coins", "pools"):
+        raise Rejected(
+            f"{claim.path}: a {design} design judges by several scores, so there is no one score to speak of"
+        )
+    claim.text("evidence", context.design("procedure").evidence)
+    if design == "coins":
+        models = list(zip(context.slots.coins, context.slots.main, strict=True))
+    else:
+        models = [(1, model) for model in context.pools.unlearned] + [(0, model) for model in context.pools.retrained]
+    pools = [[model.score for coin, model in models if coin == bit] for bit in (1, 0)]
+    scores = [[score for score in pool if score is not None] for pool in pools]
+    if scores != pools or not all(scores):
+        raise Rejected(f"{claim.path}: a model failed or a pool is empty, so nothing bounds what it would have shown")
+    alpha, eps = claim.level("alpha"), claim.number("eps")
+    if alpha > SIDE_ALPHA:
+        raise Rejected(f"{claim.path}.alpha: {alpha}; expected at most {SIDE_ALPHA}")
+    sizes = [len(pool) for pool in scores]
+    for key, size in zip(("unlearned", "retrained"), sizes, strict=True):
+        derived_value(claim, key, size)
+    bound = exact_bound(claim, delta_up(scores[0], scores[1], eps, alpha, both=True))
+    derived_value(claim, "floor", printed(delta_up_floor(sizes[0], sizes[1], eps, alpha, both=True)))
+    context.assume(claim, "A1")
+    return (
+        "assumed",
+        f"no threshold on this score gains more than {printed(bound)} beyond e^{shown(eps)} times its errors",
+    )
+
+
+def extrapolation(claim: Node, context: Context) -> Outcome:
+    """A number that assumes the shape of a curve, or a prior: shown with its assumption, never behind a verdict."""
+    planned(claim, False)
+    question_of(claim, context, "procedure")
+    claim.text("value")
+    claim.text("assumption")
+    return "unverified", f"an extrapolation that supports no verdict; it assumes: {claim.text('assumption')}"

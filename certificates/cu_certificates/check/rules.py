@@ -25,7 +25,7 @@ from .fields import Node, printed
 from .labels import LABELS
 from .pools import POOLS
 from .pools import eps_lower as judged_pools
-from .rates import count, cp, metric, utility
+from .rates import EXTRAPOLATIONS, band, count, cp, extrapolation, metric, utility
 from .rates import eps_lower as beside_slots
 from .sequential import SEQUENTIAL
 from .strict import Rejected
@@ -134,5 +134,7 @@ RULES: Final[dict[str, Rule]] = {
     "eps-lower": eps_lower,
     "utility": utility,
     "metric": metric,
+    "band": band,
+    **dict.fromkeys(EXTRAPOLATIONS, extrapolation),
     **{kind: rule for designs in DESIGN_RULES.values() for own in designs.values() for kind, rule in own.rules.items()},
 }

@@ -1,9 +1,9 @@
-"""Procedure question by slots judged one after another: multiply the bets again, and see that they stop where planned."""
+"""Procedure question by slots judged one after another: multiply the bets, and see that they stop where planned."""
 
 from fractions import Fraction
 from typing import Final
 
-from .betting import Terms, accuracy_needed, betting_bound, ending, hopeful, terms_of
+from .betting import Terms, accuracy_needed, betting_bound, ending, hopeful, rights_needed, terms_of
 from .coins import right_guesses
 from .common import (
     ASSUMED,
@@ -24,7 +24,7 @@ from .strict import Rejected
 from .tails import binomial_tail, enclose
 
 BETTING_ASSUMED: Final = (*(name for name in ASSUMED if name != "A11"), "A13")
-"""A13 in the place of A11: scores are learned on opened slots as well, each before the coin of its own slot is opened."""
+"""A13 in the place of A11: a score is learned on opened slots as well, before the coin of its own slot is opened."""
 
 
 def _marks(context: Context, group: str) -> str:
@@ -112,6 +112,7 @@ def power(claim: Node, context: Context) -> bool:
     bets = marks.count("R") + marks.count("W")
     accuracy = accuracy_needed(bets, context.tested_eps, terms.wanted)
     derived_value(claim, "bets", bets)
+    derived_value(claim, "critical", rights_needed(context.tested_eps, terms.wanted, bets))
     derived_value(claim, "needed", terms.needed)
     derived_value(claim, "accuracy", None if accuracy is None else printed(accuracy))
     derived_value(claim, "maxEps", printed(betting_bound("R" * bets, terms.wanted)))
