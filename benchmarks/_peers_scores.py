@@ -46,7 +46,7 @@ class Sizes:
     shadows: int = 24
     epochs: int = 40
     race_shadows: int = 32
-    null_audits: int = 400
+    null_audits: int = 2000
     null_canaries: int = 300
 
     def __post_init__(self) -> None:
@@ -152,8 +152,8 @@ def make(sizes: Sizes) -> Arrays:
         found
         | _scores(found)
         | _canaries(found, targets[1]["margin"][inside], coins)
-        | _null(sizes, rng)
         | _race(sizes, records, audited, outside, found, rng)
+        | _null(sizes, rng)
     )
 
 

@@ -132,7 +132,7 @@ def run_race(
     }
     quiet, before = wait_until_quiet(patience), os.getloadavg()
     report.laps, failed = race(racers, arrays, file, runs=runs)
-    report.bayes = bayes(runs)
+    report.bayes = bayes(LEAST_RUNS)
     report.timing = {"quiet": quiet, "loadBefore": before, "loadAfter": os.getloadavg(), "runs": runs, "failed": failed}
 
 

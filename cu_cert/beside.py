@@ -14,6 +14,8 @@ from cu_attacks._types import AttackError
 from cu_attacks._upper import attack_limited, equivalence
 from cu_cert.claims import SIDE_ALPHA, Claim, decimal, metric_claim
 from cu_certificates.check.fields import printed
+from cu_certificates.check.pool_table import PoolTable
+from cu_certificates.check.tables import Model, PilotTable, SlotTable
 
 GAUSSIAN_DELTA: Final = 1e-5
 """Where the Gaussian extrapolation states its eps."""
@@ -26,7 +28,46 @@ BAND_EPS: Final = (Fraction(0), Fraction(1))
 SCORE: Final = "the planned score"
 
 
-def band_claims(unlearned: Sequence[int], retrained: Sequence[int], evidence: str) -> list[Claim]:
+def slots_beside(table: SlotTable, pilots: PilotTable) -> list[Claim]:
+    """Return what stands beside coin-flip slots; the pilots fix the threshold and the margin of equivalence.
+
+    Args:
+        table: The slots.
+        pilots: The models that fitted the score.
+    """
+    pools = [[model for model, coin in zip(table.main, table.coins, strict=True) if coin == bit] for bit in (1, 0)]
+    return _beside(pools[0], pools[1], pilots.middle(), "slots", pilots.centring)
+
+
+def pools_beside(table: PoolTable, threshold: int) -> list[Claim]:
+    """Return what stands beside two pools without coins; the calibration half fixes the margin of equivalence.
+
+    Args:
+        table: The pools.
+        threshold: What the calibration halves chose.
+    """
+    return _beside(table.unlearned, table.retrained, threshold, "pools", table.calibrate_retrained)
+
+
+def _beside(
+    unlearned: Sequence[Model], retrained: Sequence[Model], threshold: int, evidence: str, reference: Sequence[Model]
+) -> list[Claim]:
+    scores, others, spread = (
+        [model.score for model in pool if model.score is not None] for pool in (unlearned, retrained, reference)
+    )
+    if not scores or not others:
+        return []
+    counts = [sum(score >= threshold for score in pool) for pool in (scores, others)]
+    # A failed model could have had any score, so nothing bounds from above what it would have shown.
+    whole = len(scores) == len(unlearned) and len(others) == len(retrained)
+    return [
+        *(_bands(scores, others, evidence) if whole else []),
+        *_extrapolations(counts[0], len(scores), counts[1], len(others)),
+        *_equivalence(scores, others, spread),
+    ]
+
+
+def _bands(unlearned: Sequence[int], retrained: Sequence[int], evidence: str) -> list[Claim]:
     """Bound what any attacker who thresholds the score gains, at eps 0 and 1.
 
     Args:
@@ -56,7 +97,7 @@ def band_claims(unlearned: Sequence[int], retrained: Sequence[int], evidence: st
     return claims
 
 
-def extrapolation_claims(true: int, unlearned: int, false: int, retrained: int) -> list[Claim]:
+def _extrapolations(true: int, unlearned: int, false: int, retrained: int) -> list[Claim]:
     """Show what a Gaussian pair and a Bayesian would make of one operating point that was fixed beforehand.
 
     Args:
@@ -91,7 +132,7 @@ def extrapolation_claims(true: int, unlearned: int, false: int, retrained: int) 
     ]
 
 
-def equivalence_claims(unlearned: Sequence[int], retrained: Sequence[int], reference: Sequence[int]) -> list[Claim]:
+def _equivalence(unlearned: Sequence[int], retrained: Sequence[int], reference: Sequence[int]) -> list[Claim]:
     """Show whether the mean score lies within the spread of retrained models; nothing when there is no spread.
 
     Args:

@@ -69,6 +69,7 @@ class Scope:
         environment: The machine and the versions on which bits may depend.
         limitations: Limitations beyond those that every certificate has, the first ones first.
         assumptions: Assumptions beyond those that every certificate has.
+        access: ``white-box``, or ``black-box`` when only scores were seen.
     """
 
     data: Mapping[str, object]
@@ -77,6 +78,7 @@ class Scope:
     environment: Mapping[str, str]
     limitations: Sequence[str] = ()
     assumptions: Sequence[str] = ()
+    access: str = "white-box"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +138,7 @@ def predicate_of(
             "environment": {**scope.environment, **_versions()},
         },
         "scope": {
-            "model": {"name": subject.name, "digest": {"sha256": subject.model}, "access": "white-box"},
+            "model": {"name": subject.name, "digest": {"sha256": subject.model}, "access": scope.access},
             "data": dict(scope.data),
             "recipe": dict(scope.recipe),
             "excluded": list(EXCLUDED),

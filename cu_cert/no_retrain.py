@@ -34,7 +34,8 @@ from cu_cert.secrets_store import FOLDER, Secrets, write_private
 from cu_cert.subjects import Measured, SubjectInput, draft_plan, measure_subject, name_method
 from cu_certificates._files import make_folder
 from cu_certificates.check.fields import Node, printed, shown
-from cu_certificates.check.label_table import MAX_DRAWS, arrangements, read_labels
+from cu_certificates.check.label_table import MAX_DRAWS, MAX_PERMUTATIONS, arrangements, read_labels
+from cu_certificates.check.power import smallest_references
 from cu_certificates.check.strict import Rejected, canonical
 from cu_certificates.check.tables import rows
 from cu_certificates.plan import Plan, Subject
@@ -118,7 +119,6 @@ def audit_without_retraining(
     sign: bool = True,
     dry_run: bool = False,
     allow_missing: bool = False,
-    allow_underpowered: bool = False,
     say: Say = print,
 ) -> Audited:
     """Audit one model file against a request without training any model, and write certificate, report and evidence.
@@ -137,7 +137,6 @@ def audit_without_retraining(
         sign: Whether to sign; without, an unsigned draft is written.
         dry_run: Stop after the plan.
         allow_missing: Count ids that are not in the data instead of refusing them.
-        allow_underpowered: Go on with so few records that nothing can be refuted.
         say: Receives the lines of the plan.
 
     Returns:
@@ -165,7 +164,7 @@ def audit_without_retraining(
     )
     draft, request_key = draft_plan(alone, [given], [named], workshop, request, secrets)
     plan = plan_records(draft, there, workshop)
-    _check_plan(plan, allow_underpowered)
+    _check_plan(plan)
     plan, seed = secrets.commit(plan)
     own = measure_subject(workshop, given)
     for line in plan_lines(plan, there):
@@ -198,10 +197,10 @@ def plan_records(plan: Plan, there: Comparable, workshop: "Workshop") -> Plan:
     """
     request, never = there.sizes
     labels = _labels(workshop, there)
-    needed = max(int(exp(float(s.tested_eps)) / float(plan.share())) + 1 for s in plan.subjects)
-    wanted = min(PERMUTATIONS, max(EASY_DRAWS // request, FEWEST_PERMUTATIONS, needed))
+    needed = [smallest_references(plan.share(), one.tested_eps, one.tested_delta) or 0 for one in plan.subjects]
+    wanted = max(min(PERMUTATIONS, max(EASY_DRAWS // request, FEWEST_PERMUTATIONS)), *needed)
     ways = arrangements(labels, [True] * request + [False] * never)
-    permutations = max(min(wanted, MAX_DRAWS // request, ways - 1), 1)
+    permutations = max(min(wanted, MAX_PERMUTATIONS, MAX_DRAWS // request, ways - 1), 1)
     return replace(
         plan,
         questions=("artifact",),
@@ -220,12 +219,12 @@ def _labels(workshop: "Workshop", there: Comparable) -> list[int]:
     return [int(stratum) for stratum in np.searchsorted(there.classes, y)]
 
 
-def _check_plan(plan: Plan, allow_underpowered: bool) -> None:
+def _check_plan(plan: Plan) -> None:
     problems = plan.problems()
-    if problems and not allow_underpowered:
+    if problems:
         raise ConfigError(
-            f"--no-retrain: too few records to show enough: {'; '.join(problems)}; hold out more records, ask about "
-            "more records at once, or pass --allow-underpowered to go on"
+            f"--no-retrain: too few records to show anything: {'; '.join(problems)}; hold out more records of the "
+            "request's classes, or audit against retrained models (leave out --no-retrain)"
         )
 
 
@@ -334,10 +333,12 @@ def _proxy_ids(kept: "Records", classes: npt.NDArray[np.int64]) -> list[str]:
     return [one[3] for one in sorted(ranked)[:MOST_KEPT]]
 
 
-def _panel(own: Measured, judged: Judged, size: int) -> tuple[list[Claim], Plot]:
+def _panel(own: Measured, judged: Judged, size: int) -> tuple[list[Claim], Plot | None]:
     """Show what an attacker would see on single records, without shadow models."""
     claims: list[Claim] = []
     series = []
+    if sum(judged.request) < 2:
+        return [], None  # a curve over one record would be that record
     inside = np.arange(len(own.signals.margin)) < size
     before = [("-before", " of the model before", own.original, judged.originals)] if own.original else []
     for suffix, words, signals, scores in [("", "", own.signals, judged.scores), *before]:

@@ -15,6 +15,7 @@ import numpy as np
 from cu_attacks._scores import Scores, read_scores
 from cu_attacks._types import AttackError
 from cu_cert._outside_evidence import Evidence
+from cu_cert.beside import pools_beside, slots_beside
 from cu_cert.claims import Claim, Plot, artifact_claims, model_claims, procedure_claims, two_pool_claims
 from cu_cert.data._ids import read_ids
 from cu_cert.declared import Declaration, load_declaration
@@ -29,6 +30,7 @@ from cu_certificates._files import make_folder
 from cu_certificates.check.design import DESIGNS
 from cu_certificates.check.fields import Node
 from cu_certificates.check.pool_table import HALVED, PoolTable, calibrating, read_pools
+from cu_certificates.check.pools import threshold_of
 from cu_certificates.check.strict import Rejected, canonical
 from cu_certificates.check.tables import PilotTable, read_artifact, read_pilots, read_slots, rows
 from cu_certificates.keys import SigningKey
@@ -287,12 +289,15 @@ def _findings(evidence: Evidence, declared: Declaration) -> Findings:
         if name == "pools":
             pools = read_pools(data, "pools.jsonl", plan=node, plan_digest=plan.digest)
             claims += pool_claims(pools, plan, subject)
+            both = plan.direction == "both"
+            claims += pools_beside(pools, threshold_of(pools, plan.share(), subject.tested_delta, both=both))
             plots["procedure"] = _pools_plot(pools, declared.outside.method)
         else:
             slots = read_slots(data, "slots.jsonl", plan=node, plan_digest=plan.digest, identity=False)
             claims += procedure_claims(slots, plan, subject)
             assert pilots is not None  # coins need pilots
             claims += two_pool_claims(slots, pilots.middle(), subject.tested_delta)
+            claims += slots_beside(slots, pilots)
             plots["procedure"] = procedure_plot(slots, declared.outside.method)
     if "artifact" in plan.questions:
         (own,) = evidence.of("subject")
@@ -361,5 +366,6 @@ def _scope(declared: Declaration, plan: Plan, coins: bool) -> Scope:
         recipe={"name": own.recipe, "digest": {"sha256": plan.recipe}, "parameters": {}},
         request=ForgetRequest(scenario="sample", root=plan.request_root, size=plan.request_size, allowed_missing=0),
         environment={"models": "made elsewhere"},
+        access="black-box",
         limitations=(HANDED_IN,) if coins else (AFTER_THE_FACT, HANDED_IN),
     )

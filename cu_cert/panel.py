@@ -15,7 +15,6 @@ from cu_attacks._panel import FALSE_RATES, PanelResult, judge, leaking_records
 from cu_attacks._roc import roc_band, roc_points
 from cu_attacks._types import Estimate
 from cu_attacks.calibrated import calibrated
-from cu_attacks.energy import energy_test
 from cu_attacks.lira import lira_offline
 from cu_attacks.loss import negative_loss
 from cu_attacks.population import population_rate, population_threshold
@@ -223,27 +222,6 @@ def permille(false: npt.NDArray[np.float64], true: npt.NDArray[np.float64]) -> l
         keep = np.unique(np.linspace(0, len(points) - 1, ROC_POINTS).round().astype(int))
         points = [points[index] for index in keep]
     return [list(point) for point in points]
-
-
-def difference_claims(bench: "Bench", runs: "Sequence[Run]", rng: np.random.Generator) -> list[Claim]:
-    """Compare the unlearned with the retrained models of the slots by energy distance; descriptive."""
-    pools = [
-        bench.pool(run.member for run in runs if (run.group, run.role) == ("main", role))
-        for role in ("unlearned", "retrained")
-    ]
-    if min(map(len, pools)) < 2:
-        return []
-    found = energy_test(bench.memory(pools[0]), bench.memory(pools[1]), rng=rng)
-    note = (
-        f"{found.n[0]} unlearned against {found.n[1]} retrained models; under permutation the median is "
-        f"{found.null_median:.4f}; {found.shows_not}"
-    )
-    return [
-        metric_claim("energy", "energy distance between unlearned and retrained models", found.statistic, None, note),
-        metric_claim(
-            "energy-p", "its permutation p-value (999 permutations of models)", found.p, None, found.shows_not
-        ),
-    ]
 
 
 def reference_utility(held_out: Signals, references: Sequence[Signals], forget: int) -> list[Claim]:

@@ -7,6 +7,7 @@ fixed (``cu_certificates.check.coins``).
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from cu_cert.signals import Signals, relative
 from cu_certificates.check.coins import coin, derive
 from cu_certificates.check.strict import canonical
 from cu_certificates.plan import Plan, Subject
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -253,6 +257,11 @@ class Bench:
         """Return the signals of those members that did not fail."""
         found = (self.result(member)[1] for member in members)
         return [signals for signals in found if signals is not None]
+
+    def models(self, members: Iterable[Member]) -> "list[torch.nn.Module]":
+        """Load the models of those members that did not fail."""
+        sound = [member for member in members if self.result(member)[1] is not None]
+        return [self.workshop.load(self.workshop.identity.key(member)) for member in sound]
 
     def fit(self, pools: Pools) -> CombinedScore:
         """Fit the frozen score on the pilots.

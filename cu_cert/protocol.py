@@ -13,13 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 
-import numpy as np
-
-from cu_attacks._combined import CombinedScore
 from cu_attacks._types import AttackError
-from cu_cert.claims import Claim, Plot, artifact_claims, model_claims, procedure_claims, two_pool_claims, utility_claims
 from cu_cert.data import Dataset, load_records
 from cu_cert.errors import ConfigError, DataError
+from cu_cert.findings import findings_of
 from cu_cert.fleet.environment import fingerprint, single_threaded
 from cu_cert.fleet.local import train_fleet
 from cu_cert.fleet.plan import single_plan
@@ -27,31 +24,16 @@ from cu_cert.fleet.store import Store
 from cu_cert.fleet.worker import Workshop
 from cu_cert.forecast import Forecast, forecast, planned_models, shrink, smallest_sizes
 from cu_cert.forget import ResolvedRequest, read_ids, resolve_request
-from cu_cert.issue import Findings, Issued, Scope, signing_key, write_certificate, write_changed
-from cu_cert.panel import (
-    artifact_plot,
-    attack_panel,
-    cost_claims,
-    difference_claims,
-    eps_plot,
-    procedure_plot,
-    reference_utility,
-    utility_rows,
-)
-from cu_cert.pools import Bench, Pools, Run, Seeds
+from cu_cert.issue import Issued, Scope, signing_key, write_certificate, write_changed
+from cu_cert.pools import Bench, Pools, Seeds
 from cu_cert.project import Project, find_project, load_project
-from cu_cert.rng import Stream
 from cu_cert.secrets_store import FOLDER, Secrets, write_private
 from cu_cert.sequential import SlotSequence, first_members, is_sequential, run_sequences
-from cu_cert.sequential_claims import read_opened, sequential_claims, wealth_plot
-from cu_cert.signals import Signals
-from cu_cert.subjects import Measured, SubjectInput, draft_plan, measure_subject, name_method
+from cu_cert.subjects import SubjectInput, draft_plan, measure_subject, name_method
 from cu_certificates._files import make_folder
-from cu_certificates.check.fields import Node
-from cu_certificates.check.strict import Rejected, canonical
-from cu_certificates.check.tables import read_artifact, read_slots
+from cu_certificates.check.strict import Rejected
 from cu_certificates.keys import LocalKey
-from cu_certificates.plan import Plan, Subject
+from cu_certificates.plan import Plan
 from cu_certificates.request import ForgetRequest
 
 _UNASKED = (
@@ -236,7 +218,7 @@ def audit_subjects(
             trained += more
         scope = scope_of(project, dataset, workshop, request, plan)
         for given, planned, name, own in zip(subjects, plan.subjects, named, loaded, strict=True):
-            findings = _measure(bench, pools, score, planned, name.source, own, opened.get(planned.name))
+            findings = findings_of(bench, pools, score, planned, name.source, own, opened.get(planned.name))
             signing = signer.key if signer else None
             issued.append(
                 write_certificate(
@@ -306,104 +288,6 @@ def scope_of(project: Project, dataset: Dataset, workshop: Workshop, request: Re
 def _source_name(source: str) -> str:
     """Return the source without its folders, which may hold names of people or customers."""
     return source if source.startswith("python:") else Path(source).name
-
-
-def _measure(
-    bench: Bench,
-    pools: Pools,
-    score: CombinedScore,
-    subject: Subject,
-    source: str,
-    own: Measured,
-    opened: SlotSequence | None,
-) -> Findings:
-    """Turn finished models into evidence, claims and plots about one subject."""
-    plan, workshop = pools.plan, bench.workshop
-    opening = canonical({"kind": "opening", "seed": pools.seeds.seed.hex(), "nonce": pools.seeds.nonce}) + b"\n"
-    plan_bytes = plan.to_bytes()
-    evidence = {("plan", "plan", "plan.json", "public"): plan_bytes}
-    node, size = Node(plan.to_json(), "plan"), len(workshop.forget)
-    claims: list[Claim] = []
-    plots: dict[str, Plot | None] = {}
-    judged = [{"procedure": "slots", "artifact": "artifact"}[question] for question in plan.questions]
-    claims += model_claims(subject, judged, learned=opened is not None)
-
-    if opened is not None:
-        data = opening + opened.rows
-        evidence["slots", "slots", "evidence/slots.jsonl", "controlled"] = data
-        bets = read_opened(data, plan, subject, middle=_threshold(bench, pools, score))
-        claims += sequential_claims(bets, plan, subject)
-        claims += cost_claims(bench, opened.runs, str(subject.method))
-        plots["procedure"] = wealth_plot(bets, plan, subject)
-    elif "procedure" in plan.questions:
-        runs = pools.procedure(subject)
-        data = opening + bench.rows(score, runs)
-        evidence["slots", "slots", "evidence/slots.jsonl", "controlled"] = data
-        slots = read_slots(
-            data, "slots.jsonl", plan=node, plan_digest=plan.digest, identity=subject.method == "identity"
-        )
-        claims += procedure_claims(slots, plan, subject)
-        claims += two_pool_claims(slots, _threshold(bench, pools, score), subject.tested_delta)
-        claims += difference_claims(bench, runs, Stream(pools.seeds.seed).child("energy").numpy())
-        claims += cost_claims(bench, runs, str(subject.method))
-        plots["procedure"] = procedure_plot(slots, str(subject.method))
-    if "artifact" in plan.questions:
-        head = {
-            "kind": "subject",
-            "file": subject.model,
-            "model": own.tensors,
-            "signals": own.signals.digest,
-            "score": score(bench.memory(own.signals))[0],
-        }
-        data = opening + canonical(head) + b"\n" + bench.rows(score, pools.artifact)
-        evidence["artifact", "artifact", "evidence/artifact.jsonl", "controlled"] = data
-        artifact = read_artifact(data, "artifact.jsonl", plan=node)
-        claims += artifact_claims(artifact, plan, subject)
-        plots["artifact"] = artifact_plot(artifact, subject.name)
-
-    original, retrained, centring = pools.pilots
-    pilots = [Run("pilots", slot, "original", member) for slot, member in enumerate(original)]
-    pilots += [Run("pilots", slot, "retrained", member) for slot, member in enumerate((*retrained, *centring))]
-    evidence["pilots", "pilots", "evidence/pilots.jsonl", "controlled"] = bench.rows(score, pilots)
-    sets = {
-        "held-out": own.signals.correct[size:],
-        "retained": own.retained.correct,
-        "request": own.signals.correct[:size],
-    }
-    evidence["utility", "correct", "evidence/utility.jsonl", "controlled"] = utility_rows(sets)
-    claims += utility_claims({name: (int(correct.sum()), len(correct)) for name, correct in sets.items()})
-
-    shadows = _shadows(bench, pools, opened)
-    panel, plots["roc"] = attack_panel(own.signals, shadows, size)
-    claims += panel + reference_utility(own.signals, shadows, size)
-    if own.original is not None:
-        claims += attack_panel(own.original, shadows, size, suffix="-before")[0]
-    plots["eps"] = eps_plot(claims, f"{float(subject.tested_eps):.4f}")
-    return Findings(
-        subject=subject,
-        source=source,
-        claims=claims,
-        plots={name: plot for name, plot in plots.items() if plot is not None},
-        evidence=evidence,
-    )
-
-
-def _threshold(bench: Bench, pools: Pools, score: CombinedScore) -> int:
-    """Fix the two-pool cross-check's threshold on pilots: half-way between original and retrained."""
-    original, retrained = (
-        np.median([found for found in (bench.score(score, member) for member in pool) if found is not None])
-        for pool in (pools.pilots[0], pools.pilots[2])
-    )
-    return int((original + retrained) / 2)
-
-
-def _shadows(bench: Bench, pools: Pools, opened: SlotSequence | None) -> list[Signals]:
-    """Return the models that the panel takes as never-in shadows: the references, else the slots' retrained models."""
-    if "artifact" in pools.plan.questions:
-        return bench.pool(run.member for run in pools.artifact if run.group == "reference")
-    if opened is not None:
-        return bench.pool(run.member for run in opened.runs if run.role == "retrained")
-    return bench.pool(pools.retrained.values())
 
 
 def fit_budget(plan: Plan, budget: int) -> Plan:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cu_cert.errors import ConfigError, DataError
 from cu_cert.fleet.worker import Workshop
@@ -22,6 +23,9 @@ from cu_cert.signals import Signals, measure
 from cu_certificates._design_sequential import CONTROL_SIZES
 from cu_certificates.plan import DEFAULT_DESIGNS, Plan, Sizes, Subject
 from cu_certificates.request import commit
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,13 +188,17 @@ class Measured:
         signals: On the request's and the held-out records, in this order.
         retained: On the records that stay.
         tensors: Digest of its tensors.
+        model: The subject itself.
         original: The original's signals on request and held-out records, when it was given.
+        before: The original itself.
     """
 
     signals: Signals
     retained: Signals
     tensors: str
-    original: Signals | None
+    model: "torch.nn.Module"
+    original: Signals | None = None
+    before: "torch.nn.Module | None" = None
 
 
 def commit_data(records: Records, key: bytes) -> str:
@@ -210,7 +218,7 @@ def measure_subject(workshop: Workshop, subject: SubjectInput) -> Measured:
         DataError: The file is no model of this recipe, or its scores are not finite.
     """
 
-    def signals_of(path: Path) -> tuple[Signals, Signals, str]:
+    def signals_of(path: Path) -> "tuple[Signals, Signals, str, torch.nn.Module]":
         model = workshop.recipe.build(workshop.train, rng=Stream.from_seed("load"))
         state = load_state(path)
         load_into(model, state, path)
@@ -218,7 +226,10 @@ def measure_subject(workshop: Workshop, subject: SubjectInput) -> Measured:
         found = workshop.measure(model)
         if not found.usable:
             raise DataError(f"{path}: the model gives NaN or infinite scores; it cannot be audited")
-        return found, measure(workshop.recipe, model, workshop.retain), state_digest(model.state_dict())
+        return found, measure(workshop.recipe, model, workshop.retain), state_digest(model.state_dict()), model
 
-    signals, retained, tensors = signals_of(subject.model)
-    return Measured(signals, retained, tensors, signals_of(subject.original)[0] if subject.original else None)
+    own = signals_of(subject.model)
+    if subject.original is None:
+        return Measured(*own)
+    original, _, _, before = signals_of(subject.original)
+    return Measured(*own, original, before)

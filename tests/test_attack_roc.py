@@ -17,7 +17,7 @@ from cu_attacks._roc import advantage, area, exact_rate_at, rate_at, roc_band
 from cu_attacks._types import AttackError
 
 Array = np.ndarray[Any, Any]
-RUNS = 2000 if SLOW else 200
+RUNS = 2000 if SLOW else 120
 
 
 def records(rng: np.random.Generator, inside: int, outside: int, shift: float) -> tuple[Array, Array]:

@@ -1,8 +1,10 @@
 """The attack floor: golden values, second implementations, and one contract for all members."""
 
+import re
 from collections.abc import Callable
 from fractions import Fraction
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,27 +46,76 @@ def test_a_member_announces_itself(name: str) -> None:
     assert module.__doc__.startswith(f"``{name}``")
 
 
-def test_the_list_needs_no_import_and_helpers_are_not_members() -> None:
-    names = cu_attacks.names()
-    assert names == sorted(names)
-    assert {"coinflip", "conformal", "energy", "lira", "loss"} <= set(names)
-    assert not any(name.startswith("_") for name in names)
-    with pytest.raises(KeyError, match="expected one of .*coinflip, conformal"):
+def test_the_list_is_that_of_the_readme_and_helpers_are_not_members() -> None:
+    readme = (Path(cu_attacks.__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    listed = dict(re.findall(r"^\| `(\w+)\.py` \| (\w+) \|", readme, re.MULTILINE))
+    assert listed == {name: cu_attacks.get(name).kind for name in cu_attacks.names()}
+    helpers = re.findall(r"`(_\w+)`", "".join(re.findall(r"^\| (`_.*?) \|", readme, re.MULTILINE)))
+    files = {path.stem for path in Path(cu_attacks.__file__).parent.glob("_*.py")} - {"__init__"}
+    assert sorted(helpers) == sorted(files)
+    with pytest.raises(KeyError, match="expected one of activation, agreement"):
         cu_attacks.get("_roc")
 
 
-def test_the_attacks_on_single_records_inform_and_decide_nothing() -> None:
-    panel = {"calibrated", "lira", "loss", "population", "quantile", "rmia", "ruli", "shokri", "ulira"}
-    assert {name: cu_attacks.get(name).kind for name in panel} == dict.fromkeys(panel, "panel")
-    assert cu_attacks.get("iam").kind == "descriptive"
+QUESTIONS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
+    "coinflip": ((list(range(8)), [0, 1] * 4), {}),
+    "conformal": ((3, [1, 2, 3, 4]), {}),
+    "labels": ((list(range(8)), [True] * 4 + [False] * 4, [0] * 8), {"key": bytes(32), "permutations": 19}),
+    "onerun": ((list(range(8)), [0, 1] * 4), {}),
+    "pools": (([1, 2], [3, 4]), {"calibrate_unlearned": [5, 6], "calibrate_retrained": [7, 8]}),
+    "sequential": (([0, 1] * 4, [0, 1] * 4), {}),
+}
 
 
-@pytest.mark.parametrize("name", ["coinflip", "conformal"])
-def test_a_result_says_what_it_does_not_show(name: str) -> None:
-    arguments: dict[str, tuple[Any, ...]] = {"coinflip": (list(range(8)), [0, 1] * 4), "conformal": (3, [1, 2, 3, 4])}
-    found = cu_attacks.get(name).run(*arguments[name], alpha=ALPHA)
+@pytest.mark.parametrize("name", [name for name in cu_attacks.names() if cu_attacks.get(name).kind == "question"])
+def test_the_answer_to_a_question_says_what_it_does_not_show(name: str) -> None:
+    arguments, options = QUESTIONS[name]
+    found = cu_attacks.get(name).run(*arguments, **options, alpha=ALPHA)
     assert "does not show" in found.shows_not
     assert found.assumptions
+    assert found.alpha == ALPHA
+    with pytest.raises((AttributeError, TypeError)):  # frozen
+        found.alpha = 0
+
+
+def panel_arguments(name: str) -> tuple[Any, ...]:
+    """Five records; what the audited model, eight models and twelve never-trained records say about them."""
+    rng = np.random.default_rng(1)
+    phi, models, mask = rng.normal(size=5), rng.normal(size=(8, 5)), np.arange(40).reshape(8, 5) % 2 == 0
+    others, theirs = rng.normal(size=12), rng.normal(size=(8, 12))
+    if name == "rmia":
+        return tuple(1 / (1 + np.exp(-value)) for value in (phi, models, others, theirs))
+    outputs = rng.dirichlet([1.0] * 3, (8, 5))
+    return {
+        "calibrated": (phi, models),
+        "lira": (phi, models),
+        "loss": (phi,),
+        "population": (phi, others),
+        "quantile": (phi, rng.normal(size=(5, 2)), others, rng.normal(size=(12, 2))),
+        "ruli": (phi, models, mask, ~mask),
+        "shokri": (outputs[0], np.arange(5) % 3, outputs, np.arange(5) % 3, mask),
+        "ulira": (models, theirs[:, :5]),
+    }[name]
+
+
+@pytest.mark.parametrize("name", [name for name in cu_attacks.names() if cu_attacks.get(name).kind == "panel"])
+def test_a_panel_attack_scores_every_record(name: str) -> None:
+    options: dict[str, Any] = {"rng": np.random.default_rng(0)} if name == "quantile" else {}
+    found = cu_attacks.get(name).run(*panel_arguments(name), **options)
+    if name in ("quantile", "ulira"):  # those that need more than a score say what it does not show
+        assert found.shows_not
+        assert found.assumptions
+        found = found.record_auc if name == "ulira" else found.scores
+    assert found.shape == (5,)
+    assert found.dtype == np.float64
+    assert np.isfinite(found).all()
+
+
+def test_a_grade_stands_beside_what_never_in_models_get() -> None:
+    found = cu_attacks.get("iam").run(*panel_arguments("lira"))
+    assert found.null is not None
+    assert found.null[0] <= found.null[1]
+    assert "not evidence" in found.shows_not
 
 
 # --- Per-record scores -----------------------------------------------------------------------------------------------

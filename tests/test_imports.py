@@ -10,11 +10,13 @@ import tomllib
 from graphlib import TopologicalSorter
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import grimp
 import pytest
 from tiny_certificate import Tiny, tiny_certificate
 
+import cu_attacks
 import cu_cert
 
 ROOT = Path(__file__).parent.parent
@@ -105,7 +107,8 @@ def test_the_audit_does_need_one(tiny: Tiny) -> None:
     assert "numpy" in tops(imported("import cu_cert.protocol"))
 
 
-VERBS = ("demo", "init", "train", "unlearn", "audit", "drill", "verify", "check", "gate", "report", "methods", "key")
+READING = ("verify", "check", "gate", "report", "methods", "key")
+VERBS = ("demo", "init", "train", "unlearn", "audit", "drill", "plan", *READING)
 
 
 @pytest.mark.parametrize("arguments", [("--help",), *((verb, "--help") for verb in VERBS)], ids=" ".join)
@@ -125,23 +128,25 @@ def test_a_package_imports_none_of_ours_on_load(package: str) -> None:
     assert tops(found) - {package} <= set(sys.stdlib_module_names)
 
 
-def test_the_front_door_is_what_it_says() -> None:
-    assert list(cu_cert.__all__) == sorted(cu_cert.__all__)
-    assert dir(cu_cert) == cu_cert.__all__
-    assert set(cu_cert.__all__) == {"__version__", *cu_cert._DOOR}
+@pytest.mark.parametrize(("package", "own"), [(cu_cert, {"__version__"}), (cu_attacks, {"get", "names"})])
+def test_a_front_door_is_what_it_says(package: ModuleType, own: set[str]) -> None:
+    assert dir(package) == sorted(package.__all__)
+    assert len(package.__all__) == len(own) + len(package._DOOR)
+    assert set(package.__all__) == own | set(package._DOOR)
     names: dict[str, object] = {}
-    exec("from cu_cert import *", names)
-    assert set(names) - {"__builtins__"} == set(cu_cert.__all__)
-    for name, (module, attribute) in cu_cert._DOOR.items():
+    exec(f"from {package.__name__} import *", names)
+    assert set(names) - {"__builtins__"} == set(package.__all__)
+    for name, (module, attribute) in package._DOOR.items():
         assert names[name] is getattr(import_module(module), attribute)
-        assert callable(names[name])
+        assert callable(names[name]) or name.isupper()
         assert (names[name].__doc__ or "").strip()
     with pytest.raises(AttributeError, match="nothing_of_the_kind"):
-        cu_cert.nothing_of_the_kind  # noqa: B018
+        package.nothing_of_the_kind  # noqa: B018
 
 
-def test_type_checkers_see_the_same_front_door() -> None:
-    tree = ast.parse((PACKAGES["cu_cert"] / "__init__.py").read_text())
+@pytest.mark.parametrize("package", [cu_cert, cu_attacks])
+def test_type_checkers_see_the_same_front_door(package: ModuleType) -> None:
+    tree = ast.parse((PACKAGES[package.__name__] / "__init__.py").read_text())
     (guarded,) = (node for node in tree.body if isinstance(node, ast.If))
     seen = {
         alias.asname or alias.name: (node.module, alias.name)
@@ -149,7 +154,19 @@ def test_type_checkers_see_the_same_front_door() -> None:
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    assert seen == cu_cert._DOOR
+    assert seen == package._DOOR
+
+
+def test_no_name_of_the_attacks_front_door_is_that_of_a_file() -> None:
+    # Importing a file binds it to the package under its own name, which would hide a function of that name from then
+    # on: what a name means would depend on who imported what before.
+    files = {path.stem for path in PACKAGES["cu_attacks"].glob("*.py")}
+    assert files > set(cu_attacks.names())
+    assert set(cu_attacks.__all__) & files == set()
+    used = "assert cu_attacks.coinflip_audit.__name__ == 'coinflip'"
+    for order in (f"{used}; import cu_attacks.coinflip", f"import cu_attacks.coinflip; {used}"):
+        same = "assert cu_attacks.coinflip.coinflip is cu_attacks.coinflip_audit"
+        assert "sklearn" not in tops(imported(f"import cu_attacks; {order}; {same}"))  # what is used, and no more
 
 
 def test_the_version_stands_once() -> None:

@@ -251,6 +251,26 @@ def test_a_claim_that_does_not_follow_is_rejected(identifier: str, key: str, val
     assert said in rejected[identifier]
 
 
+IRRELEVANT = {("c-neg-artifact", "id"), ("c-pos-artifact", "id"), ("c-power-artifact", "id")}
+
+
+def test_every_field_of_every_claim_is_held() -> None:
+    """Whatever is changed in a claim of the question, something is rejected, or refused as a whole."""
+    good = certificate(record_rows(leak=1.5)).state()
+    for index, claim in enumerate(good.predicate["claims"]):
+        if "artifact" not in claim["id"]:
+            continue
+        for key, value in claim.items():
+            found = good.copy()
+            changed = not value if isinstance(value, bool) else value + 1 if isinstance(value, int) else f"1{value}"
+            found.predicate["claims"][index][key] = changed
+            try:
+                held = bool(found.check().rejected)
+            except Rejected:
+                held = True
+            assert held is ((claim["id"], key) not in IRRELEVANT), (claim["id"], key)
+
+
 @pytest.mark.parametrize("name", ASSUMED)
 def test_each_assumption_must_be_listed(name: str) -> None:
     found = certificate(record_rows(leak=1.5))

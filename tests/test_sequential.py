@@ -3,7 +3,7 @@
 import heapq
 import math
 from collections.abc import Callable, Sequence
-from decimal import Decimal
+from decimal import Context, Decimal
 from fractions import Fraction
 from itertools import product
 from typing import Any
@@ -20,11 +20,13 @@ from cu_attacks._relearned import first_judge, relearn
 from cu_attacks._types import AttackError
 from cu_attacks.sequential import ATTACK, sequential
 from cu_certificates.check.betting import (
+    DOWN,
     LAMBDAS,
+    UP,
     Terms,
     accuracy_needed,
-    betting_bound,
     bets_needed,
+    betting_bound,
     ending,
     guess_of,
     hopeful,
@@ -100,15 +102,22 @@ def test_the_bound_agrees_with_a_second_implementation(marks: str) -> None:
     assert float(betting_bound(marks, Fraction(20))) == pytest.approx(naive_bound(marks, 20.0), abs=1.001e-4)
 
 
-def test_wealth_is_rounded_down() -> None:
-    """With one bet the wealth is rational in e^-eps; at eps = 0 it is exact, else the enclosure must not exceed it."""
-    assert wealth("R", NONE) == [Decimal(1) + sum(map(Decimal, LAMBDAS)) / 7]
-    exact = 1 + math.exp(-1) * sum(STAKES) / 7
-    assert abs(float(wealth("R", Fraction(1))[0]) - exact) < 1e-15
-    for marks in ("RRWRARFR", "R" * 60):
-        low = wealth(marks, Fraction(1, 3))[-1]
-        tenth = wealth(marks, Fraction(1, 3) - Fraction(1, 10**30))[-1]
-        assert low <= tenth
+@pytest.mark.parametrize("eps", ["0", "1/3", "7"])
+def test_the_wealth_is_enclosed(eps: str) -> None:
+    wide = Context(prec=90)
+    decay = wide.exp(wide.divide(Decimal(-Fraction(eps).numerator), Decimal(Fraction(eps).denominator)))
+    for marks in ("R", "RRWRARFR", "R" * 60, "RW" * 40):
+        won, lost = marks.count("R"), len(marks) - marks.count("R") - marks.count("A")
+        parts = [
+            wide.multiply(
+                wide.power(wide.fma(Decimal(stake), decay, Decimal(1)), won), wide.power(1 - Decimal(stake), lost)
+            )
+            for stake in LAMBDAS
+        ]
+        exact = sum(map(Fraction, parts)) / 7
+        low, high = (Fraction(wealth(marks, Fraction(eps), context)[-1]) for context in (DOWN, UP))
+        assert low < exact < high
+        assert (high - low) / exact < Fraction(1, 10**36)
 
 
 @settings(max_examples=60, deadline=None)
@@ -433,8 +442,23 @@ def test_the_margin_is_where_the_odds_fall_below_the_guarantee() -> None:
     assert margins[0] == 0
     assert margins[1] > 0
     assert margins[2] == pytest.approx(2 * margins[1], abs=2)
-    alike = relearn(frozen, (pilots[0], pilots[1], pilots[2]), unseen[::2], unseen[1::2], eps=Fraction(1))
-    assert alike.margin == 0  # nothing sets them apart, so every slot is guessed
+
+
+def test_where_nothing_sets_them_apart_every_slot_is_guessed() -> None:
+    """A retrain judged as if it were unlearned: withheld guesses would only cost further models."""
+    rng = np.random.default_rng(61)
+    withheld = 0
+    for _ in range(100):
+        pilots = [rng.normal(size=(8, 6)) + (3.0 * np.eye(6)[0] if bit else 0) for bit in (1, 0, 0)]
+        learned = relearn(
+            fit_combined(*pilots),
+            (pilots[0], pilots[1], pilots[2]),
+            rng.normal(size=(12, 6)),
+            rng.normal(size=(12, 6)),
+            eps=Fraction(1),
+        )
+        withheld += learned.margin > 0
+    assert withheld <= 12
 
 
 def test_before_any_unlearned_model_the_pilots_decide() -> None:

@@ -33,7 +33,9 @@ _PILOT_WEIGHT: Final = 0.3
 _PRIOR: Final = 4
 """Degrees of freedom by which a spread of few models leans on that of the retrained ones."""
 _APART: Final = 0.5
-"""Standard deviations between the two kinds below which no slot is held back: then all of them are alike."""
+"""Standard deviations between the two kinds below which no guess is withheld: nearly all would be."""
+_SURE: Final = 2.0
+"""Standard errors of that distance below which none is withheld: it may be nothing at all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,5 +211,6 @@ def _cut(seen: FloatArray, unseen: FloatArray, eps: float) -> tuple[float, float
     other = ((float(((seen - high) ** 2).sum()) + _PRIOR * own**2) / (len(seen) - 1 + _PRIOR)) ** 0.5
     threshold = (high * own + low * other) / (own + other) if own + other > 0 else (low + high) / 2
     wide = _standard(seen, unseen)[1]
+    least = max(_APART, _SURE * (1 / len(seen) + 1 / len(unseen)) ** 0.5)
     # With equal spreads the log-odds grow by (high - low)/wide^2 a unit, so within the margin they are below eps.
-    return threshold, eps * wide**2 / (high - low) if high - low > _APART * wide else 0.0
+    return threshold, eps * wide**2 / (high - low) if high - low > least * wide else 0.0

@@ -7,8 +7,9 @@ read by flipping them.
 
 sigma is by default the *within-record* spread pooled over records: with few shadow models a spread of its own for each
 record is noise, and one taken over all values mixes in the differences between records. ``variance="nig"`` gives each
-record a spread that is shrunk towards the others (a Student t; BaVarIA's t form, Brännvall 2026, arXiv 2603.11799) and
-is the better choice from about 64 shadow models on, at very small false positive rates.
+record a spread that is shrunk towards the others, which makes the law a Student t: BaVarIA's t form (Brännvall 2026,
+arXiv 2603.11799) with a prior fitted to the records at hand, so that attack has no file of its own. With few shadow
+models it is close to pooling; with many it follows records whose spreads truly differ.
 
 The code released with the paper (``plot.py``) differs: it centres on medians; its fixed variance is taken over all
 values of all records and, for the OUT law too, from the IN values; its offline form is the OUT density itself, which is

@@ -10,8 +10,8 @@ Random records are easy to unlearn, so targets must include *vulnerable* ones, a
 :func:`ruli_by_kind`.
 
 The released code uses Gaussian kernels of width 1 whatever the signal's scale, cuts all laws to equal counts, and
-scores by p1 / (p1 + p0), which ranks like Lambda. Here the width follows the data: 1.06 s n^(-1/5) (Silverman 1986, eq.
-3.28) with s the within-record spread pooled over records and both laws, and is shared by both laws, so that far out
+scores by p1 / (p1 + p0), which ranks like Lambda. Here the width follows the data: 1.06 s n^(-1/5) (Silverman 1986)
+with s the within-record spread pooled over records and both laws, and is shared by both laws, so that far out
 neither wins by its width alone. ``bandwidth=1.0`` gives the released choice.
 """
 

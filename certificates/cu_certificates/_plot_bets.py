@@ -36,8 +36,8 @@ _LOGARITHM: Final = Context(prec=20)
 
 _NOTE: Final = (
     "Before each coin is opened, the audit bets on it. The wealth starts at 1 and grows only while guesses are right "
-    "more often than the guarantee under test allows; were the guarantee kept, it would ever reach the dashed line in at "
-    "most a share alpha of audits. Wealth below 0.001 is drawn at the lower edge."
+    "more often than the guarantee under test allows; were the guarantee kept, it would ever reach the dashed line in "
+    "at most a share alpha of audits. Wealth below 0.001 is drawn at the lower edge."
 )
 
 

@@ -115,8 +115,8 @@ def command(
         raise ConfigError("--procedure none: does not go with --method or --set; leave one of them out")
     if options and method is None:
         raise ConfigError("--set: belongs to --method; name the method too")
-    if no_retrain and budget is not None:
-        raise ConfigError("--no-retrain: trains no model, so --budget says nothing; leave one of them out")
+    if no_retrain and (budget is not None or allow_underpowered):
+        raise ConfigError("--no-retrain: trains no model; leave out --budget and --allow-underpowered")
     if gate and (no_sign or dry_run):
         raise ConfigError("--gate: needs a signed certificate; leave out --no-sign and --dry-run")
     project = load_project(find_project(Path.cwd()))
@@ -125,7 +125,8 @@ def command(
     if gate:
         require_gate(project.path, trust)
     say = (lambda line: None) if as_json else typer.echo
-    run = audit_without_retraining if no_retrain else partial(audit, budget=budget, quiet=as_json)
+    train = partial(audit, budget=budget, allow_underpowered=allow_underpowered, quiet=as_json)
+    run = audit_without_retraining if no_retrain else train
     done = run(
         model,
         forget,
@@ -140,7 +141,6 @@ def command(
         sign=not no_sign,
         dry_run=dry_run,
         allow_missing=allow_missing,
-        allow_underpowered=allow_underpowered,
         say=say,
     )
     if as_json:

@@ -28,8 +28,8 @@ MARKS: Final[dict[str, Outcome]] = {"R": "right", "W": "wrong", "A": "abstained"
 LAMBDAS: Final = ("0.05", "0.1", "0.2", "0.35", "0.5", "0.7", "0.9")
 """The stakes, each a share of the wealth; the wealth is spread evenly over them at the start."""
 
-_DOWN: Final = Context(prec=40, rounding=ROUND_FLOOR, Emin=-(10**9), Emax=10**9)
-_UP: Final = Context(prec=40, rounding=ROUND_CEILING, Emin=-(10**9), Emax=10**9)
+DOWN: Final = Context(prec=40, rounding=ROUND_FLOOR, Emin=-(10**9), Emax=10**9)
+UP: Final = Context(prec=40, rounding=ROUND_CEILING, Emin=-(10**9), Emax=10**9)
 _STAKES: Final = tuple(Decimal(stake) for stake in LAMBDAS)
 _ONE: Final = Decimal(1)
 
@@ -58,7 +58,7 @@ def mark_of(guess: int | None, coin: int) -> str:
     return "A" if guess is None else "R" if guess == coin else "W"
 
 
-def wealth(marks: str, eps: Fraction, context: Context = _DOWN) -> list[Decimal]:
+def wealth(marks: str, eps: Fraction, context: Context = DOWN) -> list[Decimal]:
     """Return the wealth after each slot, starting from 1, every operation rounded as ``context`` says.
 
     Args:
@@ -67,7 +67,7 @@ def wealth(marks: str, eps: Fraction, context: Context = _DOWN) -> list[Decimal]
         context: Rounds down or up.
     """
     decay = exponential(-eps)
-    odds = decay.low if context is _DOWN else decay.high
+    odds = decay.low if context is DOWN else decay.high
     won = [context.add(_ONE, context.multiply(stake, odds)) for stake in _STAKES]
     lost = [context.subtract(_ONE, stake) for stake in _STAKES]
     parts, found = [_ONE] * len(_STAKES), []
@@ -181,7 +181,7 @@ def ending(main: str, positive: str, terms: Terms) -> tuple[int, Ended] | None:
     """
     exceeded = floor_step(terms.eps) + STEP
     hit, seen = (_first(wealth(marks, exceeded), terms.wanted) for marks in (main, positive))
-    best = wealth(hopeful(main), terms.eps, _UP)
+    best = wealth(hopeful(main), terms.eps, UP)
     hidden = _first(wealth(hopeful(main), exceeded), terms.wanted)
     bets = list(accumulate(mark in "RW" for mark in main))
     for opened in terms.looks:
@@ -212,19 +212,19 @@ def bets_needed(chance: Decimal, eps: Fraction, wanted: Fraction | None, most: i
         most: Most bets.
     """
     wins = _wins_wanted(floor_step(eps) + STEP, wanted, most)
-    wrong = _DOWN.subtract(_ONE, chance)
+    wrong = DOWN.subtract(_ONE, chance)
     alive, refuted = {0: _ONE}, Decimal(0)  # by the number of wrong bets
     for made in range(1, most + 1):
         following: dict[int, Decimal] = {}
         for lost, share in alive.items():
-            won = _DOWN.multiply(share, chance)
+            won = DOWN.multiply(share, chance)
             if made - lost >= wins[lost]:
-                refuted = _DOWN.add(refuted, won)
+                refuted = DOWN.add(refuted, won)
             elif won > _NEGLIGIBLE:
-                following[lost] = _DOWN.add(following.get(lost, Decimal(0)), won)
-            missed = _DOWN.multiply(share, wrong)
+                following[lost] = DOWN.add(following.get(lost, Decimal(0)), won)
+            missed = DOWN.multiply(share, wrong)
             if missed > _NEGLIGIBLE:
-                following[lost + 1] = _DOWN.add(following.get(lost + 1, Decimal(0)), missed)
+                following[lost + 1] = DOWN.add(following.get(lost + 1, Decimal(0)), missed)
         if refuted >= POWER:
             return made
         alive = following
@@ -236,15 +236,15 @@ def _wins_wanted(eps: Fraction, wanted: Fraction | None, most: int) -> list[int]
     if wanted is None:
         return [most + 1] * (most + 1)
     limit, odds = enclose(wanted).high, exponential(-eps).low
-    won = [_DOWN.add(_ONE, _DOWN.multiply(stake, odds)) for stake in _STAKES]
-    lost = [_DOWN.subtract(_ONE, stake) for stake in _STAKES]
+    won = [DOWN.add(_ONE, DOWN.multiply(stake, odds)) for stake in _STAKES]
+    lost = [DOWN.subtract(_ONE, stake) for stake in _STAKES]
     parts, wins, found = [_ONE] * len(_STAKES), 0, []
     for missed in range(most + 1):
-        while wins + missed <= most and _mean(parts, _DOWN) < limit:
-            parts = [_DOWN.multiply(part, factor) for part, factor in zip(parts, won, strict=True)]
+        while wins + missed <= most and _mean(parts, DOWN) < limit:
+            parts = [DOWN.multiply(part, factor) for part, factor in zip(parts, won, strict=True)]
             wins += 1
         found.append(wins if wins + missed <= most else most + 1)
-        parts = [_DOWN.multiply(part, factor) for part, factor in zip(parts, lost, strict=True)]
+        parts = [DOWN.multiply(part, factor) for part, factor in zip(parts, lost, strict=True)]
     return found
 
 

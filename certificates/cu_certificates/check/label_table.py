@@ -7,8 +7,8 @@ assignment of the word "request" is one more draw among B random ones, and
 
 is exact (Phipson and Smyth 2010, arXiv 1603.05766). How unusual an assignment looks is one number, made of several
 statistics by Tippett's rule over the same B + 1 assignments (Westfall and Young 1993; Pesarin and Salmaso 2010): its
-smallest rank over the statistics, ties broken by the next smallest one, and so on. So one p-value serves all of them and no alpha
-is split. All arithmetic is on integers.
+smallest rank over the statistics, ties broken by the next smallest one, and so on. So one p-value serves all of them
+and no alpha is split. All arithmetic is on integers.
 """
 
 import struct
@@ -16,7 +16,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
+from functools import lru_cache
 from hashlib import shake_256
 from math import lcm
 from typing import Final
@@ -262,17 +262,22 @@ class LabelTable:
         inside = sum(self.request)
         return inside, len(self.request) - inside
 
-    @cached_property
+    @property
     def judged(self) -> tuple[dict[str, Fraction], dict[str, bool]]:
         """What :func:`p_values` returns for ``score``, ``blind`` and, when the original was given, ``original``."""
-        strata, request = self.strata, self.request
-        tests = {
-            "score": score_statistics(self.scores, strata, request),
-            "blind": blind_statistics(self.blind, self.near, strata, request),
-        }
-        if self.originals:
-            tests["original"] = score_statistics(self.originals, strata, request)
-        return p_values(tests, assignments(strata, request, self.key, self.permutations))
+        return _judged(self)
+
+
+@lru_cache(maxsize=4)
+def _judged(table: LabelTable) -> tuple[dict[str, Fraction], dict[str, bool]]:
+    strata, request = table.strata, table.request
+    tests = {
+        "score": score_statistics(table.scores, strata, request),
+        "blind": blind_statistics(table.blind, table.near, strata, request),
+    }
+    if table.originals:
+        tests["original"] = score_statistics(table.originals, strata, request)
+    return p_values(tests, assignments(strata, request, table.key, table.permutations))
 
 
 def read_labels(lines: Sequence[Node], name: str, *, plan: Node, plan_digest: str) -> LabelTable:

@@ -84,6 +84,7 @@ def positive_bound(claim: Node, context: Context) -> Fraction:
     """The same multiplication over the same slots, with the original models in place of the unlearned ones."""
     alpha_of(claim, context, "procedure")
     marks = _marks(context, "positive")
+    derived_value(claim, "opened", len(marks))
     _counts(claim, marks)
     return exact_bound(claim, betting_bound(marks, _terms(context).wanted))
 
