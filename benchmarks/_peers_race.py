@@ -45,7 +45,7 @@ class Lap:
         return [first + second for first, second in zip(self.train, self.score, strict=True)]
 
     def document(self, base: "Lap") -> dict[str, object]:
-        """Return medians and their ratios to another candidate's."""
+        """Return medians, ranges and the medians' ratios to another candidate's."""
         parts = {
             "train": (self.train, base.train),
             "attack": (self.score, base.score),
@@ -57,6 +57,7 @@ class Lap:
             "auc": round(self.auc, 4),
             "runs": len(self.train),
             "medianSeconds": {name: round(median(own), 6) for name, (own, _) in parts.items()},
+            "rangeSeconds": {name: [round(min(own), 6), round(max(own), 6)] for name, (own, _) in parts.items()},
             "ratios": {name: round(median(own) / median(other), 3) for name, (own, other) in parts.items()},
         }
 

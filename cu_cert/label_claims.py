@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
@@ -92,19 +93,7 @@ def label_claims(table: LabelTable, plan: Plan, subject: Subject) -> list[Claim]
         },
     ]
     if table.originals:
-        bound = group_bound(p["original"], alpha, delta)
-        claims.append(
-            {
-                "id": "c-pos-artifact",
-                "type": "control",
-                **common,
-                "sign": "positive",
-                "alpha": str(alpha),
-                "p": str(p["original"]),
-                "bound": printed(bound),
-                "outcome": "detected" if bound > subject.tested_eps else "missed",
-            }
-        )
+        claims.append({**common, **_positive(p["original"], alpha, subject)})
     seen = plan.resolution(subject, "artifact")
     ways = arrangements(table.strata, table.request)
     return [
@@ -130,6 +119,19 @@ def label_claims(table: LabelTable, plan: Plan, subject: Subject) -> list[Claim]
             "reached": seen.reached and seen.smallest is not None and ways > seen.smallest,
         },
     ]
+
+
+def _positive(p: Fraction, alpha: Fraction, subject: Subject) -> Claim:
+    bound = group_bound(p, alpha, subject.tested_delta)
+    return {
+        "id": "c-pos-artifact",
+        "type": "control",
+        "sign": "positive",
+        "alpha": str(alpha),
+        "p": str(p),
+        "bound": printed(bound),
+        "outcome": "detected" if bound > subject.tested_eps else "missed",
+    }
 
 
 def shift_claim(table: LabelTable) -> Claim:

@@ -156,13 +156,7 @@ def audit_without_retraining(
     given = SubjectInput(model=model, out=out, method=method, options=options, procedure=procedure, original=original)
     named = name_method(project, given)
     there = comparable(workshop.forget_records, workshop.held_out, workshop.retain)
-    alone = replace(
-        project,
-        audit=replace(
-            project.audit, questions=("artifact",), reference="retrain", original="redrawn", direction="both"
-        ),
-    )
-    draft, request_key = draft_plan(alone, [given], [named], workshop, request, secrets)
+    draft, request_key = draft_plan(_artifact_only(project), [given], [named], workshop, request, secrets)
     plan = plan_records(draft, there, workshop)
     _check_plan(plan)
     plan, seed = secrets.commit(plan)
@@ -185,6 +179,12 @@ def audit_without_retraining(
     except (AttackError, Rejected) as problem:
         raise DataError(f"{model}: nothing was signed: {problem}") from None
     return Audited(plan=plan, forecast=none, issued=(issued,), key=signer, trained=0)
+
+
+def _artifact_only(project: Project) -> Project:
+    """Return the project without what concerns models that are trained."""
+    audit = replace(project.audit, questions=("artifact",), reference="retrain", original="redrawn", direction="both")
+    return replace(project, audit=audit)
 
 
 def plan_records(plan: Plan, there: Comparable, workshop: "Workshop") -> Plan:

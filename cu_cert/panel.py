@@ -142,14 +142,14 @@ def _judged(found: PanelResult, name: str, suffix: str) -> list[Claim]:
         f"{auc.method}; {auc.level:.0%} interval; {n}; {_SEEN[found.direction]}; largest balanced accuracy "
         f"{_balanced(best)}, low side {_balanced(low_best)}; {found.shows_not}"
     )
-    claims = [metric_claim(f"auc-{name}{suffix}", auc.name, auc.value, (auc.low, auc.high), note)]
+    claims = [metric_claim(f"auc-{name}{suffix}", auc.name, auc.value, (auc.low, auc.high), note, kind="attack")]
     for (rate, exact), (_, given) in zip(found.rates, found.given, strict=True):
         note = (
             f"{exact.method}; {exact.level:.0%} interval; given the threshold: {given.low:.4f} to {given.high:.4f}; "
             f"{exact.shows_not}"
         )
         key = f"tpr-{name}-{round(rate * 1000)}{suffix}"
-        claims.append(metric_claim(key, exact.name, exact.value, (exact.low, exact.high), note))
+        claims.append(metric_claim(key, exact.name, exact.value, (exact.low, exact.high), note, kind="attack"))
     rate, low = found.low_rates[0]
     claims.append(estimate_claim(f"low-{name}-{round(rate * 1000)}{suffix}", low))
     return claims
@@ -194,7 +194,7 @@ def _leak_claim(
         f"control: {control.count} of {control.n[0]}; {found.shows_not}"
     )
     title = f"records of the request that leak{before}"
-    return metric_claim(f"leaks{suffix}", title, float(found.count), None, note)
+    return metric_claim(f"leaks{suffix}", title, float(found.count), None, note, kind="attack")
 
 
 def _ulira_claims(found: ULira, suffix: str) -> list[Claim]:
@@ -205,14 +205,14 @@ def _ulira_claims(found: ULira, suffix: str) -> list[Claim]:
         f"{auc.method}; {auc.level:.0%} interval; {models}; {_SEEN[found.direction]}; area of the signal itself "
         f"{signal.value:.4f} [{signal.low:.4f}, {signal.high:.4f}]; {found.shows_not}"
     )
-    claims = [metric_claim(f"auc-ulira{suffix}", auc.name, auc.value, (auc.low, auc.high), note)]
+    claims = [metric_claim(f"auc-ulira{suffix}", auc.name, auc.value, (auc.low, auc.high), note, kind="attack")]
     claims += [estimate_claim(f"tpr-ulira-{round(rate * 1000)}{suffix}", at) for rate, at in found.rates]
     note = (
         f"exact rank-sum p-values over models, Benjamini-Hochberg at {found.level:.0%}; of {len(found.p)} records; "
         f"pools of this size can report no fewer than {found.least}; {found.shows_not}"
     )
     title = "records that the method's models give away, U-LiRA"
-    return [*claims, metric_claim(f"leaks-ulira{suffix}", title, float(found.count), None, note)]
+    return [*claims, metric_claim(f"leaks-ulira{suffix}", title, float(found.count), None, note, kind="attack")]
 
 
 def permille(false: npt.NDArray[np.float64], true: npt.NDArray[np.float64]) -> list[list[int]]:

@@ -14,7 +14,7 @@ import numpy as np
 from cu_attacks._combined import CombinedScore
 from cu_attacks._relearned import Judge, relearn
 from cu_attacks._types import FloatArray
-from cu_cert.fleet.local import cores, train_fleet
+from cu_cert.fleet.local import Crew, cores, train_fleet
 from cu_cert.fleet.plan import Member, single_plan
 from cu_cert.pools import RETRAIN, Bench, Pools, Run
 from cu_certificates._design_sequential import betting_terms
@@ -245,23 +245,24 @@ def run_sequences(
     pilots = tuple(bench.memory(bench.pool(pool)) for pool in pools.pilots)
     assert len(pilots) == 3
     trials = [_Trial(pools, bench, frozen, pilots, subject) for subject in pools.plan.subjects]
-    count, round_ = workers or cores(), trials[0].terms.round
-    ahead = round_ * -(-count // round_)
+    round_ = trials[0].terms.round
+    ahead = round_ * -(-(workers or cores()) // round_)
     trained = 0
 
-    def train(members: Iterable[Member], what: str) -> int:
-        return train_fleet(single_plan(members), bench.workshop, workers=workers, what=what, quiet=quiet)
+    with Crew(bench.workshop, workers) as crew:
 
-    while going := [trial for trial in trials if trial.ended is None]:
-        start = going[0].opened
-        slots = range(start, start + ahead)
-        members = [member for trial in going for member in trial.members(slots)]
-        trained += train(members, f"training slots {start} to {start + ahead - 1}")
-        for trial in going:
-            while trial.ended is None and trial.opened < start + ahead:
-                line = trial.open_round()
-                if not quiet:
-                    say(line)
-    control = controls(pools)
-    trained += train([run.member for run in control], "training the negative control")
+        def train(members: Iterable[Member], what: str) -> int:
+            return train_fleet(single_plan(members), bench.workshop, what=what, quiet=quiet, crew=crew)
+
+        while going := [trial for trial in trials if trial.ended is None]:
+            start = going[0].opened
+            members = [member for trial in going for member in trial.members(range(start, start + ahead))]
+            trained += train(members, f"training slots {start} to {min(start + ahead, trials[0].terms.slots) - 1}")
+            for trial in going:
+                while trial.ended is None and trial.opened < start + ahead:
+                    line = trial.open_round()
+                    if not quiet:
+                        say(line)
+        control = controls(pools)
+        trained += train([run.member for run in control], "training the negative control")
     return {trial.subject.name: trial.result(control) for trial in trials}, trained

@@ -146,11 +146,9 @@ def naive_one_run_p(candidates: int, guesses: int, right: int, eps: float, delta
     """Steinke, Nasr and Jagielski's formula summed term by term."""
     chance = 1 / (1 + np.exp(-eps))
     tail = stats.binom.sf(right - 1, guesses, chance)
-    mass = best = 0.0
-    for steps in range(1, right + 1):
-        mass += stats.binom.pmf(right - steps, guesses, chance)
-        best = max(best, mass / steps)
-    return float(min(tail + 2 * candidates * delta * best, 1))
+    steps = np.arange(1, right + 1)
+    masses = np.cumsum(stats.binom.pmf(right - steps, guesses, chance))
+    return float(min(tail + 2 * candidates * delta * (masses / steps).max(), 1))
 
 
 @pytest.mark.parametrize(("guesses", "right"), [(1, 1), (10, 9), (60, 44)])
@@ -333,6 +331,7 @@ def test_racers_run_in_turn_and_a_failure_is_told(arrays: dict[str, npt.NDArray[
     assert [found.who for found in laps] == ["ours", "theirs"]
     told = laps[1].document(laps[0])
     assert told["medianSeconds"] == {"train": 5.0, "attack": 1.0, "total": 6.0}
+    assert told["rangeSeconds"] == {"train": [4.0, 6.0], "attack": [1.0, 1.0], "total": [5.0, 7.0]}
     assert told["ratios"] == {"train": 2.5, "attack": 1.0, "total": 2.0}
     assert laps[0].auc == area(scores, arrays["member"], name="AUC").value
     with pytest.raises(ValueError, match="2 runs; expected at least 3"):

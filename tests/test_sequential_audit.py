@@ -26,7 +26,9 @@ from cu_certificates.check.coins import coin
 from cu_certificates.check.result import CheckResult
 
 METHODS = ("identity", "npo", "retrain")
-EARLY = SMALLEST | {"slots": 32, "more": f"{SMALLEST['more']}\nsequential = true"}
+BOTH = ("procedure", "artifact")
+MORE = '\nsequential = true\nquestions = ["procedure"]'
+EARLY = SMALLEST | {"slots": 32, "more": SMALLEST["more"] + MORE}
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +109,7 @@ def test_a_retrained_model_ends_early_too(folder: Path) -> None:
     # As in test_audit: one audit in twenty may err, and other processors give other bits.
     verdicts = []
     for attempt in (1, 2, 3):
-        done = audited(folder, "retrain", project=changed(folder, attempt=attempt, questions=("procedure",)))
+        done = audited(folder, "retrain", project=changed(folder, attempt=attempt))
         verdicts.append(done.issued[0].result.stated)
         if verdicts[-1] == "NOT_REFUTED":
             break
@@ -192,7 +194,7 @@ def test_processes_and_what_is_trained_ahead_change_no_byte(folder: Path, monkey
     own = Path(shutil.copytree(folder, folder.parent / "ahead"))
 
     def alone(plan: FleetPlan, workshop: Workshop, **options: Any) -> int:
-        return train_fleet(plan, workshop, **options | {"workers": 1})
+        return train_fleet(plan, workshop, **options | {"workers": 1, "crew": None})
 
     monkeypatch.setattr(cu_cert.sequential, "train_fleet", alone)
     monkeypatch.setattr("cu_cert.protocol.train_fleet", alone)
@@ -201,7 +203,7 @@ def test_processes_and_what_is_trained_ahead_change_no_byte(folder: Path, monkey
         workers: {name: data for name, data in files_below(own).items() if "evidence/" in name or "plan.json" in name}
         for workers, (_, own) in found.items()
     }
-    assert len(evidence[1]) == 10
+    assert len(evidence[1]) == 8
     assert evidence[1] == evidence[2] == evidence[7]
     verdicts = {workers: [issued.result.stated for issued in done.issued] for workers, (done, _) in found.items()}
     assert verdicts[1] == verdicts[2] == verdicts[7]
@@ -222,8 +224,8 @@ def test_an_interrupted_run_goes_on_and_makes_nothing_twice(folder: Path, monkey
 
         return watched
 
-    pilots, artifact = 12, SMALLEST["references"] + 1 + SMALLEST["controls"]
-    for limit in (5, pilots + artifact + 3, pilots + artifact + 9, done.trained - 2):
+    pilots = 3 * SMALLEST["pilots"]
+    for limit in (5, pilots + 3, pilots + 9, done.trained - 2):
         monkeypatch.setattr(Workshop, "_train", stopping(limit))
         with pytest.raises(Interrupted, match="run the same command to go on"):
             audited(folder, "npo")
@@ -232,7 +234,7 @@ def test_an_interrupted_run_goes_on_and_makes_nothing_twice(folder: Path, monkey
     again = audited(folder, "npo")
     assert len(made) == done.trained
     assert again.trained == 2
-    for name in ("slots", "artifact", "pilots"):
+    for name in ("slots", "pilots"):
         path = f"npo/evidence/{name}.jsonl"
         assert (folder / path).read_bytes() == (whole / path).read_bytes()
 
@@ -255,7 +257,7 @@ def test_a_dry_run_names_the_expected_and_the_most_models(folder: Path) -> None:
         "round": 4,
         "lambdas": ["0.05", "0.1", "0.2", "0.35", "0.5", "0.7", "0.9"],
     }
-    assert done.plan.to_json()["attacks"] == ["eps-sequential", "conformal-p"]
+    assert done.plan.to_json()["attacks"] == ["eps-sequential"]
     every = audited(folder, "npo", project=changed(folder, sequential=False), dry_run=True)
     assert "design" not in every.plan.to_json()["procedure"]
     assert every.forecast.expected is None
@@ -264,17 +266,17 @@ def test_a_dry_run_names_the_expected_and_the_most_models(folder: Path) -> None:
 def test_sizes_that_cannot_show_enough_are_refused_with_the_smallest(folder: Path) -> None:
     with pytest.raises(ConfigError, match="6 slots one after another cannot refute") as error:
         audited(folder, "npo", project=changed(folder, slots=6), dry_run=True)
-    assert "slots = 12" in str(error.value)
-    plan = audited(folder, "npo", project=changed(folder, slots=12), dry_run=True).plan
-    assert smallest_sizes(plan)["slots"] == 12
-    with pytest.raises(ConfigError, match=r"11 slots do not exceed eps\* = 0"):
-        audited(folder, "npo", project=changed(folder, slots=11), dry_run=True)
+    assert "slots = 11" in str(error.value)
+    plan = audited(folder, "npo", project=changed(folder, slots=11), dry_run=True).plan
+    assert smallest_sizes(plan)["slots"] == 11
+    with pytest.raises(ConfigError, match=r"10 slots do not exceed eps\* = 0"):
+        audited(folder, "npo", project=changed(folder, slots=10), dry_run=True)
     with pytest.raises(ConfigError, match="slots that share one original cannot be judged one after another"):
         audited(folder, "npo", project=changed(folder, original="fixed"), dry_run=True)
 
 
 def test_a_budget_shrinks_the_most_and_keeps_the_control(folder: Path) -> None:
-    large = changed(folder, slots=64, references=90)
+    large = changed(folder, slots=64, references=90, questions=BOTH)
     most = planned_models(audited(folder, "npo", project=large, dry_run=True).plan)
     done = audited(folder, "npo", project=large, budget=most - 60, dry_run=True)
     assert done.forecast.models <= most - 60
@@ -290,7 +292,7 @@ def test_the_option_is_true_or_false(folder: Path) -> None:
 
 
 def test_the_method_with_nothing_to_forget_may_follow_each_retrain(folder: Path) -> None:
-    done = audited(folder, "npo", project=changed(folder, reference="retrain+noop", questions=("procedure",)))
+    done = audited(folder, "npo", project=changed(folder, reference="retrain+noop"))
     result = done.issued[0].result
     assert not result.rejected
     assert result.stated in ("REFUTED", "NOT_REFUTED", "INCONCLUSIVE")
@@ -300,6 +302,8 @@ def test_the_command_line_audits_checks_and_gates(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(folder)
+    text = (folder / "cu-cert.toml").read_text()
+    (folder / "cu-cert.toml").write_text(text.replace('["procedure"]', '["procedure", "artifact"]'))
     assert run(["audit", "identity.pt", "--forget", "ids.txt", "--method", "identity"]) == 0
     said = capsys.readouterr().out
     assert "identity.pt, round 2: 8 of at most 32 slots opened" in said
@@ -327,7 +331,7 @@ def test_a_round_trains_no_more_than_its_slots(folder: Path, monkeypatch: pytest
         return train_fleet(plan, workshop, **options)
 
     monkeypatch.setattr(cu_cert.sequential, "train_fleet", watched)
-    done = audited(folder, "identity", project=changed(folder, questions=("procedure",)))
+    done = audited(folder, "identity")
     opened = claim(done.issued[0].result, "c-eps-procedure")["opened"]
     assert len(plans) == opened // 4 + 1  # its rounds and the negative control
     seeds = members_of(plans)

@@ -98,15 +98,7 @@ def labels(
             f"permutations {permutations}, key of {len(key)} bytes; expected at least 1, and {KEY_BYTES} bytes"
         )
     inside = [bool(member) for member in request]
-    groups: dict[int, set[bool]] = {}
-    for member, stratum in zip(inside, strata, strict=True):
-        groups.setdefault(stratum, set()).add(member)
-    alone = sorted(stratum for stratum, found in groups.items() if len(found) < 2)
-    if alone:
-        raise AttackError(
-            f"strata: stratum {alone[0]} holds {'only' if groups[alone[0]] == {True} else 'no'} records of the "
-            "request; expected both kinds in each, so drop the records without a counterpart"
-        )
+    _require_both(inside, strata)
     found, _ = p_values(
         {"score": score_statistics(scores, strata, inside)}, assignments(strata, inside, key, permutations)
     )
@@ -121,6 +113,18 @@ def labels(
         delta=delta,
         bound=group_bound(p, alpha, delta),
     )
+
+
+def _require_both(inside: Sequence[bool], strata: Sequence[int]) -> None:
+    groups: dict[int, set[bool]] = {}
+    for member, stratum in zip(inside, strata, strict=True):
+        groups.setdefault(stratum, set()).add(member)
+    alone = sorted(stratum for stratum, found in groups.items() if len(found) < 2)
+    if alone:
+        raise AttackError(
+            f"strata: stratum {alone[0]} holds {'only' if groups[alone[0]] == {True} else 'no'} records of the "
+            "request; expected both kinds in each, so drop the records without a counterpart"
+        )
 
 
 ATTACK = Attack(

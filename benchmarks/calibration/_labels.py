@@ -56,8 +56,9 @@ def _places(rng: Rng, request: int, never: int) -> tuple[IntArray, FloatArray]:
 
 
 def _p(
-    scores: list[int], inside: FloatArray, kinds: IntArray, key: bytes, delta: Fraction
+    scores: list[int], inside: FloatArray, kinds: IntArray, key: bytes, delta: Fraction = NONE
 ) -> tuple[Fraction, Fraction]:
+    """Return the p-value and the bound."""
     found = labels(
         scores,
         (inside > 0).tolist(),
@@ -73,7 +74,7 @@ def _p(
 def _judged(records: Records, request: int, never: int) -> Trial:
     def trial(rng: Rng) -> bool:
         kinds, inside = _places(rng, request, never)
-        return _p(records(rng, kinds), inside, kinds, rng.bytes(KEY_BYTES), NONE)[1] > 0
+        return _p(records(rng, kinds), inside, kinds, rng.bytes(KEY_BYTES))[1] > 0
 
     return trial
 
@@ -84,7 +85,7 @@ def _most_telling(request: int, never: int) -> Trial:
     def trial(rng: Rng) -> bool:
         kinds, inside = _places(rng, request, never)
         key = rng.bytes(KEY_BYTES)
-        draws = [_p(_drawn("continuous")(rng, kinds), inside, kinds, key, NONE) for _ in range(best_of(rng))]
+        draws = [_p(_drawn("continuous")(rng, kinds), inside, kinds, key) for _ in range(best_of(rng))]
         return min(draws)[1] > BEST.eps
 
     return trial
@@ -154,7 +155,7 @@ def cases() -> Iterator[Case]:
 def _remembered(rng: Rng, shift: float) -> bool:
     kinds, inside = _places(rng, 30, 90)
     scores = whole(rng.normal(size=len(kinds)) + shift * inside)
-    return _p(scores, inside, kinds, rng.bytes(KEY_BYTES), NONE)[1] > 0
+    return _p(scores, inside, kinds, rng.bytes(KEY_BYTES))[1] > 0
 
 
 def curves() -> Iterator[Curve]:

@@ -13,6 +13,7 @@ from benchmarks.calibration._study import NONE, Rng
 from cu_attacks._combined import fit_combined
 
 FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 Scores = list[int | None]
 SignalLaw = Callable[[Rng, int, int], FloatArray]

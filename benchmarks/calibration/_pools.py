@@ -6,6 +6,7 @@ from math import exp
 from typing import Final
 
 import numpy as np
+from scipy import stats
 
 from benchmarks.calibration._laws import (
     BEST,
@@ -49,8 +50,8 @@ def _halved(pair: Pair, models: int) -> Trial:
         found = two_pools(
             unlearned[half:],
             retrained[half:],
-            calibrate_unlearned=[score for score in unlearned[:half] if score is not None] or [0],
-            calibrate_retrained=[score for score in retrained[:half] if score is not None] or [0],
+            calibrate_unlearned=unlearned[:half],
+            calibrate_retrained=retrained[:half],
             alpha=ALPHA,
             delta=pair.delta,
             direction="forward" if pair.forward else "both",
@@ -163,8 +164,6 @@ def _guessed_curve(slots: int) -> Trial:
 def _apart(slots: int, distance: float) -> Case:
     """Total variation: every guess is right with chance (1 + TV) / 2."""
     chance = (1 + distance) / 2
-    from scipy import stats
-
     wrong = [2 * cp_lower(slots, right, ALPHA) - 1 > distance for right in range(slots + 1)]
     return Case(
         name=f"tv_lower/TV {distance}/{slots}",

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from markupsafe import Markup
 
-from cu_certificates._fields import fixed, sequence, short, text
-from cu_certificates._svg import Frame, Plot, Table, coord, dashed, drawing, element, look, rule, series, swatch
+from cu_certificates._fields import exact, field, fixed, mapping, percent, sequence, short, text
+from cu_certificates._svg import BLUE, Frame, Plot, Table, coord, dashed, drawing, element, look, rule, series, swatch
 from cu_certificates.check.strict import Rejected
 
 MAX_POINTS: Final = 200
@@ -46,6 +46,15 @@ def roc(key: str, plot: Mapping[str, Any]) -> Plot:
         stroke, dash, _ = look({}, index)
         parts.extend(_curve(frame, curve, stroke, dash) for frame in (whole, zoom))
         legend.append((swatch(stroke, dash, "0"), text(attack, "label")))
+    if field(plot, "band") is not None:
+        band = mapping(plot, "band")
+        for side in ("low", "high"):
+            edge = _points({"points": field(band, side)}, f"{where}.band")
+            parts.extend(_curve(frame, edge, BLUE, "1 3", width="1.1") for frame in (whole, zoom))
+        share = exact(field(band, "level"), f"{where}.band.level")
+        legend.append(
+            (swatch(BLUE, "1 3", "0"), f"{text(band, 'label')}, {percent(share, 'down')} band of the whole curve")
+        )
     labels = [text(attack, "label") for attack in attacks]
     title = text(plot, "title")
     desc = " ".join(
@@ -80,12 +89,12 @@ def _reads(curve: list[tuple[int, int]], fpr: int) -> str:
     return fixed(Fraction(max([0, *(tpr for x, tpr in curve if x <= fpr)]), 1000), 3)
 
 
-def _curve(frame: Frame, curve: list[tuple[int, int]], stroke: str, dash: str) -> Markup:
+def _curve(frame: Frame, curve: list[tuple[int, int]], stroke: str, dash: str, width: str = "2.2") -> Markup:
     inside = [(Fraction(x, 1000), Fraction(y, 1000)) for x, y in curve if Fraction(x, 1000) <= frame.x1]
     beyond = next(((Fraction(x, 1000), Fraction(y, 1000)) for x, y in curve if Fraction(x, 1000) > frame.x1), None)
     if inside and beyond and inside[-1][0] < frame.x1:
         (xa, ya), (xb, yb) = inside[-1], beyond
         inside.append((frame.x1, ya + (yb - ya) * (frame.x1 - xa) / (xb - xa)))
     drawn = " ".join(f"{coord(frame.x(x))},{coord(frame.y(min(y, frame.y1)))}" for x, y in inside)
-    style = {"fill": "none", "stroke": stroke, "stroke_width": "2.2", "stroke_linejoin": "round"} | dashed(dash)
+    style = {"fill": "none", "stroke": stroke, "stroke_width": width, "stroke_linejoin": "round"} | dashed(dash)
     return element("polyline", points=drawn, **style)

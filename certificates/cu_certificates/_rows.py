@@ -414,12 +414,13 @@ def _metric(claim: Claim, _index: Mapping[str, Claim], _method: str, _model: str
 
 def _band(claim: Claim, _index: Mapping[str, Claim], _method: str, _model: str) -> _Cells:
     eps, floor = text(claim, "eps"), text(claim, "floor")
+    errors = "false positives" if eps == "0" else f"e^{eps} times the false positives"
+    level = confidence(field(claim, "alpha"), text(claim, "id"))
     return (
-        f"What an attacker who thresholds this score can gain beyond e^{eps} times its false positives, at most",
+        f"What an attacker who thresholds this score can gain beyond {errors}, at most",
         f"{text(claim, 'unlearned')} unlearned against {text(claim, 'retrained')} retrained models",
-        f"delta ≤ {text(claim, 'bound')} at eps = {eps}",
-        f"at {confidence(field(claim, 'alpha'), text(claim, 'id'))}, for this score only; no smaller value than "
-        f"{floor} could come out at this size",
+        f"delta ≤ {text(claim, 'bound')}",
+        f"at eps = {eps} and {level}, for this score only; no less than {floor} could come out at this size",
     )
 
 

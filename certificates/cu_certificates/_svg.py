@@ -35,7 +35,14 @@ _ROLES: Final = {
     "never": ("currentColor", "", "0.14"),
     "request": (BLUE, "", "0.20"),
 }
-_OTHERS: Final = ((BLUE, "", "0"), (VERMILLION, "7 3", "0"), (GREEN, "2 3", "0"), (PURPLE, "9 3 2 3", "0"))
+_OTHERS: Final = (
+    (BLUE, "", "0"),
+    (VERMILLION, "7 3", "0"),
+    (GREEN, "2 3", "0"),
+    (PURPLE, "9 3 2 3", "0"),
+    (VERMILLION, "12 3", "0"),
+    (GREEN, "12 3", "0"),
+)
 
 
 NOTHING: Final = Markup("")

@@ -62,8 +62,49 @@ def clock(seconds: float) -> str:
     return f"{round(whole / 60)} min" if whole < 5400 else f"{whole / 3600:.1f} h"
 
 
+class Crew:
+    """Worker processes that serve several fleets one after another, so that none waits for new ones to start.
+
+    Args:
+        workshop: What they make members with.
+        workers: Processes; 0 for one a processor.
+    """
+
+    def __init__(self, workshop: Workshop, workers: int = 0) -> None:
+        self.workshop, self.count = workshop, workers or cores()
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> "Crew":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.stop(graceful=kind is None)
+
+    def pool(self) -> ProcessPoolExecutor | None:
+        """Return the processes, started when they are first asked for; ``None`` when one is enough."""
+        if self._pool is None and self.count > 1:
+            self._pool = _start(self.count, self.workshop)
+        return self._pool
+
+    def stop(self, *, graceful: bool) -> None:
+        """End the processes; when not ``graceful``, at once."""
+        if self._pool is not None:
+            _stop(self._pool, graceful=graceful)
+            self._pool = None
+
+
+def _start(count: int, workshop: Workshop) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), worker.start, (workshop, os.getpid()))
+
+
 def train_fleet(
-    plan: FleetPlan, workshop: Workshop, *, workers: int = 0, what: str = "training", quiet: bool = False
+    plan: FleetPlan,
+    workshop: Workshop,
+    *,
+    workers: int = 0,
+    what: str = "training",
+    quiet: bool = False,
+    crew: Crew | None = None,
 ) -> int:
     """Make every member that is not finished yet.
 
@@ -73,6 +114,7 @@ def train_fleet(
         workers: Processes; 0 for one a processor.
         what: What the models are for, in progress lines.
         quiet: Show no progress.
+        crew: Processes that stay for the next fleet; with them ``workers`` is not looked at.
 
     Returns:
         The number of models that were made now.
@@ -90,12 +132,8 @@ def train_fleet(
         return 0
     progress = Progress(len(todo), what, quiet=quiet)
     done = 0
-    count = min(workers or cores(), len(todo))
-    pool = (
-        None
-        if count == 1
-        else ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), worker.start, (workshop, os.getpid()))
-    )
+    count = crew.count if crew is not None else min(workers or cores(), len(todo))
+    pool = crew.pool() if crew is not None else None if count == 1 else _start(count, workshop)
     try:
         for _ in _alone(todo, workshop) if pool is None else _spread(pool, todo, workshop, count):
             done += 1
@@ -111,7 +149,9 @@ def train_fleet(
             "if __name__ == '__main__'"
         ) from None
     finally:
-        if pool is not None:
+        if crew is not None and done < len(todo):
+            crew.stop(graceful=False)
+        elif crew is None and pool is not None:
             _stop(pool, graceful=done == len(todo))
     return len(todo)
 

@@ -112,11 +112,12 @@ def probe_claims(results: Sequence[ProbeResult]) -> list[dict[str, object]]:
         name = f"probe-{result.name}"
         if result.value is None or result.null_low is None or result.null_high is None:
             # A reader must see that a number is missing, and why.
-            own: dict[str, object] = {"id": f"m-{name}", "type": "metric", "name": result.title, "value": NOT_MEASURED}
-            claims.append(own | {"note": f"{result.note}; {result.shows_not}"})
+            own: dict[str, object] = {"id": f"m-{name}", "type": "metric", "kind": "probe", "name": result.title}
+            claims.append(own | {"value": NOT_MEASURED, "note": f"{result.note}; {result.shows_not}"})
         else:
             note = _note(result, measured)
-            claims.append(metric_claim(name, result.title, result.value, (result.null_low, result.null_high), note))
+            band = (result.null_low, result.null_high)
+            claims.append(metric_claim(name, result.title, result.value, band, note, kind="probe"))
     return claims
 
 
