@@ -83,6 +83,7 @@ def audit(
     passphrase: bytes | None = None,
     sign: bool = True,
     dry_run: bool = False,
+    plan_only: bool = False,
     allow_missing: bool = False,
     allow_underpowered: bool = False,
     quiet: bool = False,
@@ -104,6 +105,7 @@ def audit(
         passphrase: The passphrase of a protected key.
         sign: Whether to sign; without, an unsigned draft is written.
         dry_run: Stop after plan and forecast.
+        plan_only: Stop there, too, but write the plan, whose digest can then be made known before anything is trained.
         allow_missing: Count ids that are not in the data instead of refusing them.
         allow_underpowered: Go on with sizes that do not reach the planned power.
         quiet: Show no progress.
@@ -126,6 +128,7 @@ def audit(
         passphrase=passphrase,
         sign=sign,
         dry_run=dry_run,
+        plan_only=plan_only,
         allow_missing=allow_missing,
         allow_underpowered=allow_underpowered,
         quiet=quiet,
@@ -143,6 +146,7 @@ def audit_subjects(
     passphrase: bytes | None = None,
     sign: bool = True,
     dry_run: bool = False,
+    plan_only: bool = False,
     allow_missing: bool = False,
     allow_underpowered: bool = False,
     quiet: bool = False,
@@ -159,6 +163,7 @@ def audit_subjects(
         passphrase: The passphrase of a protected key.
         sign: Whether to sign; without, unsigned drafts are written.
         dry_run: Stop after plan and forecast.
+        plan_only: Stop there, too, but write the plan, whose digest can then be made known before anything is trained.
         allow_missing: Count ids that are not in the data instead of refusing them.
         allow_underpowered: Go on with sizes that do not reach the planned power; the verdict is then at best
             INCONCLUSIVE.
@@ -173,7 +178,7 @@ def audit_subjects(
         CertificateError: A key or the plan is wrong.
     """
     single_threaded()
-    signer = signing_key(project.key_path(), key, passphrase) if sign and not dry_run else None
+    signer = signing_key(project.key_path(), key, passphrase) if sign and not (dry_run or plan_only) else None
     dataset = load_records(project.data, project.root)
     request = resolve_request(read_ids(forget), dataset, allow_missing=allow_missing)
     workshop = workshop_of(project, dataset, request)
@@ -202,7 +207,11 @@ def audit_subjects(
     for subject in subjects:
         make_folder(subject.out)
         write_changed(subject.out / "plan.json", plan.to_bytes(), what="plan")
+        if plan_only:
+            continue
         write_private(subject.out / "private", request.ids, request_key, seed)
+    if plan_only:
+        return Audited(plan=plan, forecast=expected, issued=(), key=None, trained=0)
     early = is_sequential(plan)
     workers = project.audit.workers
     members = first_members(pools) if early else pools.members()

@@ -188,7 +188,7 @@ def test_processes_and_what_is_trained_ahead_change_no_byte(folder: Path, monkey
     found = {}
     for workers in (1, 2):
         own = Path(shutil.copytree(folder, folder.parent / f"workers-{workers}"))
-        done = audited(own, "npo", "retrain", project=changed(own, workers=workers))
+        done = audited(own, "retrain", project=changed(own, workers=workers))
         found[workers] = (done, own)
     # A machine that trains seven at a time opens four slots and has trained eight.
     own = Path(shutil.copytree(folder, folder.parent / "ahead"))
@@ -198,12 +198,12 @@ def test_processes_and_what_is_trained_ahead_change_no_byte(folder: Path, monkey
 
     monkeypatch.setattr(cu_cert.sequential, "train_fleet", alone)
     monkeypatch.setattr("cu_cert.protocol.train_fleet", alone)
-    found[7] = (audited(own, "npo", "retrain", project=changed(own, workers=7)), own)
+    found[7] = (audited(own, "retrain", project=changed(own, workers=7)), own)
     evidence = {
         workers: {name: data for name, data in files_below(own).items() if "evidence/" in name or "plan.json" in name}
         for workers, (_, own) in found.items()
     }
-    assert len(evidence[1]) == 8
+    assert len(evidence[1]) == 4
     assert evidence[1] == evidence[2] == evidence[7]
     verdicts = {workers: [issued.result.stated for issued in done.issued] for workers, (done, _) in found.items()}
     assert verdicts[1] == verdicts[2] == verdicts[7]

@@ -49,7 +49,7 @@ def _largest_rank(total: int, eps: float, alpha: Fraction = ALPHA) -> int:
 
 def _ranked(pair: Pair, references: int, fail: float) -> Trial:
     def trial(rng: Rng) -> bool:
-        first, *others = pair.draw(rng, np.arange(references + 1) < 1)
+        first, *others = pair.draw(rng, (np.arange(references + 1) < 1).astype(np.int64))
         pool = [None if rng.random() < fail else other for other in others] if fail else others
         assert first is not None
         return conformal(first, pool, alpha=ALPHA, delta=pair.delta).bound > pair.eps

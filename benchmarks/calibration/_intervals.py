@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.calibration._laws import BoolArray, FloatArray, factor
-from benchmarks.calibration._study import ALPHA, NONE, Case, Rng, Trial
+from benchmarks.calibration._study import ALPHA, NONE, Basis, Case, Rng, Trial
 from cu_attacks._model_roc import model_area
 from cu_attacks._multiplicity import benjamini_hochberg
 from cu_attacks._panel import judge, leaking_records
@@ -38,7 +38,7 @@ def _case(
     statement: str = MISSES,
     runs: int = 4000,
     exact: float | None = None,
-    allowed: float | None = None,
+    basis: Basis = "exact",
 ) -> Case:
     return Case(
         name=name,
@@ -49,8 +49,7 @@ def _case(
         runs=runs,
         trial=trial,
         exact=exact,
-        basis="exact" if allowed is None else "approximate",
-        allowed=allowed,
+        basis=basis,
     )
 
 
@@ -98,17 +97,18 @@ def upper() -> Iterator[Case]:
         yield _case(name, words, _limited(models, eps, sides), statement=statement)
     words = "two levels, rates 0.75 and 0.35; 64 models an arm, eps = 0, one side(s)"
     yield _case("attack_limited/two levels/64", words, _limited_tied, statement=statement, runs=10_000)
-    for law, models, spread in (
+    for law, pools, spread in (
         ("normal", (16, 16), 1.0), ("normal", (64, 64), 1.0), ("normal", (128, 128), 1.0), ("normal", (64, 128), 0.5),
         ("heavy tails", (128, 128), 1.0), ("whole numbers", (128, 128), 1.0),
     ):  # fmt: skip
-        sizes = f"{models[0]} and {models[1]}"
+        sizes = f"{pools[0]} and {pools[1]}"
         wide = f", spreads {spread:g} and 1" if spread != 1 else ""
         yield _case(
             f"equivalence/{law}/{sizes}",
             f"{law}, means one margin apart{wide}; {sizes} models, margin from 32 others",
-            _at_margin(law, models, spread),
+            _at_margin(law, pools, spread),
             statement="called equivalent at the margin",
+            basis="approximate",
         )
 
 
@@ -180,18 +180,19 @@ def _advantage(sizes: tuple[int, int], shift: float) -> Trial:
     return trial
 
 
-def _side_seen(rng: Rng) -> bool:
-    return judge(*_records(rng, (40, 120), 0.0), name="a").direction != "none seen"
+def _side_seen(sizes: tuple[int, int]) -> Trial:
+    return lambda rng: judge(*_records(rng, sizes, 0.0), name="a").direction != "none seen"
 
 
 def curves_of_records() -> Iterator[Case]:
     """Yield the rows of areas, rates and bands of one model's records."""
-    for sizes in ((16, 16), (64, 64), (32, 128)):
-        for shift in (0.0, 1.0, 2.0):
+    for sizes in ((8, 8), (16, 16), (64, 64), (8, 128), (128, 8)):
+        for shift in (0.0, 1.0, 2.0, 3.0):
             words = f"normal, shift {shift:g}; {sizes[0]} members, {sizes[1]} others"
-            yield _case(f"area/shift {shift:g}/{sizes[0]} and {sizes[1]}", words, _area(sizes, shift))
+            name = f"area/shift {shift:g}/{sizes[0]} and {sizes[1]}"
+            yield _case(name, words, _area(sizes, shift), basis="approximate")
     words = "normal, shift 1, whole numbers; 64 members, 64 others"
-    yield _case("area/whole numbers/64 and 64", words, _area((64, 64), 1.0, rounded=True))
+    yield _case("area/whole numbers/64 and 64", words, _area((64, 64), 1.0, rounded=True), basis="approximate")
     whole_curve = "the curve leaves the band anywhere"
     for sizes, shift in (((8, 8), 1.0), ((40, 60), 0.0), ((40, 60), 1.0), ((128, 128), 1.0)):
         words = f"normal, shift {shift:g}; {sizes[0]} members, {sizes[1]} others"
@@ -205,8 +206,10 @@ def curves_of_records() -> Iterator[Case]:
     for shift in (0.0, 1.0):
         words = f"normal, shift {shift:g}; 50 members, 70 others"
         yield _case(f"advantage/shift {shift:g}/50 and 70", words, _advantage((50, 70), shift))
-    words = "normal, no shift; 40 members, 120 others"
-    yield _case("panel direction/40 and 120", words, _side_seen, statement="a side is reported", runs=2000)
+    for sizes in ((40, 120), (8, 128)):
+        words = f"normal, no shift; {sizes[0]} members, {sizes[1]} others"
+        name = f"panel direction/{sizes[0]} and {sizes[1]}"
+        yield _case(name, words, _side_seen(sizes), statement="a side is reported", runs=2000)
 
 
 # --- Models and records ----------------------------------------------------------------------------------------------
@@ -279,11 +282,10 @@ def _unlearned(rho: float, leaks: int) -> Trial:
 def records_of_models() -> Iterator[Case]:
     """Yield the rows of areas between sets of models and of false discovery rates."""
     for models in (8, 16, 64):
-        for rho in (0.0, 0.5):
-            words = f"normal, shift 0.7, rho = {rho:g}; {models} and {models} models, 24 records"
-            yield _case(
-                f"model_area/rho {rho:g}/{models} and {models}", words, _model_area(models, rho, 0.7), runs=2000
-            )
+        for rho, shift in ((0.0, 0.7), (0.5, 0.7), (0.5, 2.0), (0.9, 2.0)):
+            words = f"normal, shift {shift:g}, rho = {rho:g}; {models} and {models} models, 24 records"
+            name = f"model_area/rho {rho:g}, shift {shift:g}/{models} and {models}"
+            yield _case(name, words, _model_area(models, rho, shift), basis="approximate", runs=2000)
     for leaks in (0, 10):
         words = f"independent; 40 records, {leaks} of them leak"
         # With independent uniform p-values the rate is level times the share of records that do not leak.

@@ -39,7 +39,7 @@ TOLD: Final = 1 / (1 + exp(-1))
 
 
 def _drawn(pair: Pair, models: int, rng: Rng) -> tuple[Scores, Scores]:
-    scores = pair.draw(rng, np.arange(2 * models) < models)
+    scores = pair.draw(rng, (np.arange(2 * models) < models).astype(np.int64))
     return scores[:models], scores[models:]
 
 

@@ -21,6 +21,8 @@ Rng = np.random.Generator
 Trial = Callable[[Rng], bool]
 """One synthetic audit: whether its statement was wrong, or for a power curve whether it saw the leak."""
 
+Basis = Literal["exact", "approximate"]
+
 ALPHA: Final = Fraction(1, 20)
 NONE: Final = Fraction(0)
 CONFIDENCE: Final = 0.999
@@ -56,9 +58,8 @@ class Case:
         runs: Synthetic audits in the full form.
         trial: One of them.
         exact: How often the event happens, where theory says it; then rows that err too *seldom* are caught as well.
-        basis: ``exact``: the level holds at every size. ``approximate``: it rests on a limit law, so the row may reach
-            ``allowed`` instead.
-        allowed: What an approximate row may reach, at least ``level``.
+        basis: ``exact``: the level holds at every size by proof. ``approximate``: it rests on a limit law, and is held
+            to the same limit.
     """
 
     name: str
@@ -69,18 +70,13 @@ class Case:
     runs: int
     trial: Trial
     exact: float | None = None
-    basis: Literal["exact", "approximate"] = "exact"
-    allowed: float | None = None
+    basis: Basis = "exact"
 
     def __post_init__(self) -> None:
         if not 0 < self.level < 1 or self.runs < LEAST_RUNS:
             raise ValueError(f"{self.name}: level {self.level}, {self.runs} runs; expected a level in (0, 1)")
         if self.exact is not None and not 0 <= self.exact <= self.level + 1e-12:
             raise ValueError(f"{self.name}: errs with chance {self.exact} in theory; expected at most {self.level}")
-        if (self.allowed is not None) != (self.basis == "approximate") or (self.allowed or 1) < self.level:
-            raise ValueError(
-                f"{self.name}: {self.basis}, allowed {self.allowed}; only approximate rows are allowed more"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,8 +103,7 @@ class Row:
     @property
     def limit(self) -> float:
         """Share that a sound test exceeds in one study of a thousand."""
-        share = self.case.level if self.case.allowed is None else self.case.allowed
-        return float(stats.binom.ppf(CONFIDENCE, self.runs, share)) / self.runs
+        return float(stats.binom.ppf(CONFIDENCE, self.runs, self.case.level)) / self.runs
 
     @property
     def ok(self) -> bool:
@@ -133,7 +128,6 @@ class Row:
             "rejections": self.rejections,
             "rate": round(self.rate, 5),
             "level": case.level,
-            "allowed": case.allowed,
             "limit": round(self.limit, 5),
             "exact": None if case.exact is None else round(case.exact, 5),
             "ok": self.ok,

@@ -5,6 +5,7 @@ python make_scores.py                        makes two pools of models, without 
 """
 
 import csv
+import hashlib
 import sys
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import nn
 
 from cu_attacks import write_scores
 
+EPOCHS = 60
 IDS = [f"record-{number:03d}" for number in range(400)]
 REQUEST, TRAINED = np.arange(20), np.arange(300)  # the others are held out: no model ever sees them
 REST = np.setdiff1d(TRAINED, REQUEST)
@@ -38,7 +40,7 @@ def learn(model: nn.Module, rows: np.ndarray, epochs: int) -> nn.Module:
 
 def train(rows: np.ndarray, seed: str) -> nn.Module:
     torch.manual_seed(int(seed, 16) % 2**63)  # all randomness of a model comes from its own seed
-    return learn(nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 2)), rows, epochs=60)
+    return learn(nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 2)), rows, EPOCHS)
 
 
 def unlearn(original: nn.Module, seed: str, *, by_retraining: bool = False) -> nn.Module:
@@ -83,15 +85,16 @@ def of_a_work_order(path: Path) -> list[tuple[str, str, str, str]]:
     # The original of slot 7 is the model from which the unlearned one of slot 7 is made.
     originals = {row["model"].split("-")[1]: row["seed"] for row in order if row["pool"] == "original"}
     spare = next(iter(originals.values()))
-    return [
-        (row["model"], row["pool"], row["seed"], originals.get(row["model"].split("-")[1], spare)) for row in order
-    ]
+    return [(row["model"], row["pool"], row["seed"], originals.get(row["model"].split("-")[1], spare)) for row in order]
 
 
 def without_a_work_order() -> list[tuple[str, str, str, str]]:
-    sizes = {"unlearned": 60, "retrained": 60, "original": 60, "rerun": 20}
-    names = [(f"{pool} {number:02d}", pool, number) for pool, size in sizes.items() for number in range(size)]
-    return [(name, pool, name.encode().hex(), f"original {number:02d}".encode().hex()) for name, pool, number in names]
+    def seed(name: str) -> str:
+        return hashlib.sha256(name.encode()).hexdigest()
+
+    sizes = {"unlearned": 48, "retrained": 48, "original": 48, "rerun": 16}
+    found = [(f"{pool} {number:02d}", pool, number) for pool, size in sizes.items() for number in range(size)]
+    return [(name, pool, seed(name), seed(f"original {number:02d}")) for name, pool, number in found]
 
 
 def main(order: Path | None) -> None:
