@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cu_attacks._combined import CombinedScore, fit_combined
+from cu_attacks._model_scores import ModelScore, fit_score
 from cu_attacks._scores import Scores
 from cu_attacks._types import FloatArray
 from cu_cert.errors import DataError
 from cu_cert.workorder import Task
+from cu_certificates.check.design import FITTED
 from cu_certificates.check.strict import canonical
 from cu_certificates.plan import Plan
 
@@ -57,13 +58,15 @@ class Evidence:
         """Return the tasks of some groups, in their order."""
         return [task for task in self.tasks if task.group in groups]
 
-    def fit(self) -> CombinedScore:
+    def fit(self) -> ModelScore:
         """Fit the score on models that are not counted: pilots, else the calibration halves."""
-        if self.plan.score == "combined":
+        if self.plan.score in FITTED:
             pilots, size = self.of("pilots"), self.plan.sizes.pilots
             original = [task for task in pilots if task.role == "original"]
             retrained = [task for task in pilots if task.role == "retrained"]
-            return fit_combined(self.memory(original), self.memory(retrained[:size]), self.memory(retrained[size:]))
+            return fit_score(
+                self.plan.score, self.memory(original), self.memory(retrained[:size]), self.memory(retrained[size:])
+            )
         # Originals show what remembering looks like even where a good method leaves nothing to learn from.
         unlearned = [task for task in self.of("calibration original") if self.usable(task)]
         if len(unlearned) < 2:
@@ -75,9 +78,11 @@ class Evidence:
                 f"{self.path}: {len(unlearned)} original or unlearned and {len(retrained)} retrained models in the "
                 "calibration halves; a score needs 2 and 4. Hand in at least 4 and 8 models, or pilots"
             )
-        return fit_combined(self.memory(unlearned), self.memory(retrained[:half]), self.memory(retrained[half:]))
+        return fit_score(
+            "combined", self.memory(unlearned), self.memory(retrained[:half]), self.memory(retrained[half:])
+        )
 
-    def line(self, score: CombinedScore, task: Task) -> dict[str, object]:
+    def line(self, score: ModelScore, task: Task) -> dict[str, object]:
         """Return one row of evidence; a model that is missing or not finite counts as failed."""
         found: dict[str, object] = {
             "kind": "run",
@@ -89,7 +94,7 @@ class Evidence:
             return found | {"status": "failed"}
         return found | {"status": "done"} | self.numbers(score, task)
 
-    def numbers(self, score: CombinedScore, task: Task) -> dict[str, object]:
+    def numbers(self, score: ModelScore, task: Task) -> dict[str, object]:
         """Return a model's digest, signals and score."""
         row = self.row[task.model]
         return {

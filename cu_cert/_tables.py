@@ -101,6 +101,7 @@ class AuditConfig:
         references: Retrained models that the artifact is ranked among, at least 1.
         pilots: Models on which the score is fitted, at least 2.
         controls: Retrains of the artifact question's negative control, at least 1.
+        score: What is measured on a model: ``combined``, ``likelihood``, ``mean``, ``discriminant`` or ``worst``.
         alpha: Error level of the whole certificate, in (0, 1).
         tested_eps: The eps under test, at least 0.
         tested_delta: The delta under test, in [0, 1).
@@ -163,6 +164,15 @@ class AuditConfig:
     )
     controls: int = field(
         default=8, metadata=option(whole, "Artifact: retrains that are judged like the file, as negative control.")
+    )
+    score: str = field(
+        default="combined",
+        metadata=option(
+            text,
+            'What is measured on a model, fitted on the pilots: "combined" (the largest of the next and the worst '
+            'record), "likelihood" (sum of log-likelihood ratios), "mean", "discriminant" (regularised) or "worst" '
+            "(record). Each looks at remembering and at over-forgetting.",
+        ),
     )
     alpha: Fraction = field(
         default=Fraction(1, 20),
@@ -235,9 +245,16 @@ class AuditConfig:
             ("reference", ("retrain", "retrain+noop")),
             ("original", ("redrawn", "fixed")),
             ("direction", ("both", "forward")),
+            ("score", ("combined", "likelihood", "mean", "discriminant", "worst")),
         ):
             chosen = getattr(self, key)
             require(chosen in choices, f"[audit] {key}", chosen, " or ".join(f'"{choice}"' for choice in choices))
+        require(
+            self.score == "combined" or not self.sequential,
+            "[audit] score",
+            self.score,
+            '"combined" where sequential = true: that score is learned further while slots are opened',
+        )
         for key, least in (("slots", 4), ("references", 1), ("pilots", 2), ("controls", 1), ("attempt", 1)):
             value = getattr(self, key)
             require(least <= value <= 10**6, f"[audit] {key}", value, f"{least} to {10**6}")

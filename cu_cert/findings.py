@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cu_attacks._combined import CombinedScore
+from cu_attacks._model_scores import ModelScore
 from cu_attacks._types import FloatArray
 from cu_cert.beside import slots_beside
 from cu_cert.claims import Claim, Plot, artifact_claims, model_claims, procedure_claims, two_pool_claims, utility_claims
@@ -35,7 +35,7 @@ from cu_certificates.plan import Subject
 def findings_of(
     bench: Bench,
     pools: Pools,
-    score: CombinedScore,
+    score: ModelScore,
     subject: Subject,
     source: str,
     own: Measured,
@@ -133,7 +133,7 @@ def _pool(bench: Bench, runs: Sequence[Run], role: str) -> list[Signals]:
     return bench.pool(run.member for run in runs if (run.group, run.role) == ("main", role))
 
 
-def _pilot_scores(bench: Bench, pools: Pools, score: CombinedScore) -> PilotTable:
+def _pilot_scores(bench: Bench, pools: Pools, score: ModelScore) -> PilotTable:
     """Return the pilots as the checker will read them."""
     tables = [tuple(Model(None, bench.score(score, member)) for member in pool) for pool in pools.pilots]
     return PilotTable(*tables)
@@ -172,9 +172,7 @@ MOST_PROBED = 32
 """Retrained models beside which the audited one is probed: more would only make the smallest p smaller."""
 
 
-def _probes(
-    bench: Bench, pools: Pools, own: Measured, score: CombinedScore, opened: SlotSequence | None
-) -> list[Claim]:
+def _probes(bench: Bench, pools: Pools, own: Measured, score: ModelScore, opened: SlotSequence | None) -> list[Claim]:
     """Probe the audited model beside retrained ones that fitted nothing."""
     if _asks(pools, "artifact"):
         members = [run.member for run in pools.artifact if run.group == "reference"]

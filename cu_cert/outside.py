@@ -27,7 +27,7 @@ from cu_cert.secrets_store import FOLDER, Secrets, write_private
 from cu_cert.signals import Signals
 from cu_cert.workorder import Task, order_csv, work_order
 from cu_certificates._files import make_folder
-from cu_certificates.check.design import DESIGNS
+from cu_certificates.check.design import DESIGNS, FITTED
 from cu_certificates.check.fields import Node
 from cu_certificates.check.pool_table import HALVED, PoolTable, calibrating, read_pools
 from cu_certificates.check.pools import threshold_of
@@ -109,6 +109,7 @@ def _plan(declared: Declaration, ids: Sequence[str], model: Path | None, secrets
         data=declared.data_commitment(key),
         attempt=config.attempt,
         direction=config.direction,
+        score=config.score,
     )
 
 
@@ -221,7 +222,7 @@ def _after_the_fact(plan: Plan, table: Scores, path: Path) -> Plan:
     return replace(
         plan,
         designs={**DEFAULT_DESIGNS, "procedure": "pools"},
-        score="combined" if pilots >= 2 else "calibrated",
+        score=plan.score if pilots >= 2 else "calibrated",
         sizes=replace(
             plan.sizes,
             references=max(have["reference"], 1),
@@ -270,7 +271,7 @@ def _findings(evidence: Evidence, declared: Declaration) -> Findings:
     plan, subject = evidence.plan, evidence.plan.subjects[0]
     score = evidence.fit()
     files: dict[tuple[str, str, str, str], bytes] = {("plan", "plan", "plan.json", "public"): plan.to_bytes()}
-    node, fitted = Node(plan.to_json(), "plan"), plan.score == "combined"
+    node, fitted = Node(plan.to_json(), "plan"), plan.score in FITTED
     judged = [DESIGNS[question][plan.designs[question]].evidence for question in plan.questions]
     # Where a half that is not counted fits the score, the table of the pools itself shows that no model does both.
     claims: list[Claim] = model_claims(subject, judged)[: 2 if fitted else 1]

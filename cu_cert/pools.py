@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cu_attacks._combined import CombinedScore, fit_combined
+from cu_attacks._model_scores import ModelScore, fit_score
 from cu_attacks._types import FloatArray
 from cu_cert.errors import DataError
 from cu_cert.fleet.plan import Member
@@ -263,7 +263,7 @@ class Bench:
         sound = [member for member in members if self.result(member)[1] is not None]
         return [self.workshop.load(self.workshop.identity.key(member)) for member in sound]
 
-    def fit(self, pools: Pools) -> CombinedScore:
+    def fit(self, pools: Pools) -> ModelScore:
         """Fit the frozen score on the pilots.
 
         Raises:
@@ -279,14 +279,14 @@ class Bench:
                         f"{self._store.entry_path(self.workshop.identity.key(member))} and run again"
                     )
         original, retrained, centring = (self.memory(self.pool(pool)) for pool in pools.pilots)
-        return fit_combined(original, retrained, centring)
+        return fit_score(pools.plan.score, original, retrained, centring)
 
-    def score(self, score: CombinedScore, member: Member) -> int | None:
+    def score(self, score: ModelScore, member: Member) -> int | None:
         """Return the integer score of a finished member, ``None`` when it failed."""
         signals = self.result(member)[1]
         return None if signals is None else score(self.memory(signals))[0]
 
-    def rows(self, score: CombinedScore, runs: Iterable[Run]) -> bytes:
+    def rows(self, score: ModelScore, runs: Iterable[Run]) -> bytes:
         """Write runs as evidence: one line of integers and digests each; shared models are not repeated."""
         lines = []
         for run in runs:

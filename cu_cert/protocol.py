@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 
+from cu_attacks._combined import CombinedScore
 from cu_attacks._types import AttackError
 from cu_cert.data import Dataset, load_records
 from cu_cert.errors import ConfigError, DataError
@@ -223,6 +224,7 @@ def audit_subjects(
         score = bench.fit(pools)
         Store(workshop.store).note_seconds(workshop.recipe.digest, mean(bench.seconds(pools.pilots[0])))
         if early:
+            assert isinstance(score, CombinedScore)  # [audit] takes no other where slots are judged one after another
             opened, more = run_sequences(pools, bench, score, workers=workers, quiet=quiet, say=say)
             trained += more
         scope = scope_of(project, dataset, workshop, request, plan)

@@ -175,6 +175,7 @@ def draft_plan(
         direction=config.direction,
         reference=config.reference,
         original=config.original,
+        score=config.score,
         designs=DEFAULT_DESIGNS | ({"procedure": "sequential"} if config.sequential else {}),
     )
     return plan, key

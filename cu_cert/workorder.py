@@ -15,7 +15,7 @@ from cu_certificates.plan import Plan
 HEADER: Final = ("model", "pool", "how", "seed")
 
 _HOW: Final = {
-    "unlearned": "train on all records, then run the method on the request",
+    "unlearned": "train on all records with the seed of this slot's positive-...-original, then run the method",
     "original": "keep the model of the same slot as it is before the method runs",
     "retrained": "train without the request",
     "rerun": "call your unlearning code with retraining in the method's place",

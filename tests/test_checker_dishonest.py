@@ -255,7 +255,7 @@ CLAIMS: list[tuple[str, Callable[[Fake], object], str]] = [
     ("fewer guesses", lambda f: f.claim("c-eps-procedure").update(guesses=32), "the plan says 48"),
     ("one guess less right", lambda f: f.claim("c-eps-procedure").update(right=47), "the evidence gives 48"),
     ("not planned", lambda f: f.claim("c-eps-procedure").update(planned=False), "expected True"),
-    ("a cross-check as a verdict", lambda f: f.claim("c-eps-pools").update(planned=True), "answers this question by eps-coinflip"),
+    ("a cross-check as a verdict", lambda f: f.claim("c-eps-pools").update(planned=True), "by eps-coinflip"),
     ("a bound twice", lambda f: again(f, "c-eps-procedure"), "says again"),
     ("a rank twice", lambda f: again(f, "c-p-artifact"), "says again"),
     ("a control twice", lambda f: again(f, "c-neg-artifact"), "says again"),

@@ -52,10 +52,10 @@ def tofu(unlearned: npt.ArrayLike, retained: npt.ArrayLike, *, reference: int = 
         raise AttackError(f"retained: {len(pool)} models; expected at least 3 to compare them with each other")
     if not 0 <= reference < len(pool):
         raise AttackError(f"reference: {reference}; expected 0 to {len(pool) - 1}")
-    tests = [stats.ks_2samp(mine, other) for other in pool]
-    null = np.array([stats.ks_2samp(one, two).pvalue for one, two in combinations(pool, 2)])
+    tests = [_two_samples(mine, other) for other in pool]
+    null = np.array([_two_samples(one, two)[1] for one, two in combinations(pool, 2)])
     low, high = np.quantile(null, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    value = float(tests[reference].pvalue)
+    distance, value = tests[reference]
     return Tofu(
         name="TOFU forget quality, a p-value over questions",
         value=value,
@@ -70,9 +70,17 @@ def tofu(unlearned: npt.ArrayLike, retained: npt.ArrayLike, *, reference: int = 
         assumptions="retain models are independent and come from one law; nothing makes the p-value itself valid",
         shows_not="not evidence: a large number does not show that nothing is left, it also comes from few questions",
         questions=len(mine),
-        distance=float(tests[reference].statistic),
-        against=np.array([test.pvalue for test in tests]),
+        distance=distance,
+        against=np.array([p for _, p in tests]),
     )
+
+
+def _two_samples(one: FloatArray, two: FloatArray) -> tuple[float, float]:
+    """Return the distance D of two samples of one size, and its p-value."""
+    distance = float(stats.ks_2samp(one, two, method="asymp").statistic)
+    if distance <= 1 / len(one):
+        return distance, 1.0  # any two samples are this far apart; scipy's exact sum ends a little above 1
+    return distance, float(stats.ks_2samp(one, two).pvalue)
 
 
 ATTACK = Attack(name="tofu", kind="descriptive", paper="Maini et al. 2024, arXiv 2401.06121", run=tofu)

@@ -9,6 +9,7 @@ from scipy import stats
 from benchmarks.calibration._laws import (
     BEST,
     LAPLACE,
+    OTHER_SCORES,
     RESPONSE,
     SCORES,
     SIGNALS,
@@ -20,7 +21,7 @@ from benchmarks.calibration._laws import (
     audited,
     best_chance,
     best_of,
-    combined,
+    fitted,
     giving_away,
     same,
     whole,
@@ -87,6 +88,8 @@ def conformals() -> Iterator[Case]:
         yield case(f"retrain, {law}", same(law), 99, exact=4 / 100 if law in WITHOUT_TIES else None)
     for law in SIGNALS:
         yield case(f"fitted score, {law}", audited(law), 99, exact=None if law in TIED else 4 / 100)
+    for score in OTHER_SCORES:
+        yield case(f"{score} score, dependent", audited("dependent", score), 99, exact=4 / 100)
     yield case("failed references", same("continuous"), 99, fail=0.05)
     for references in (64, 99):
         yield case("laplace", LAPLACE, references)
@@ -100,7 +103,7 @@ def _alarmed(law: SignalLaw, references: int, runs: int) -> Trial:
     fails = [beta_binomial_tail(runs, rank, references, alarms) <= CONTROL_TAIL for alarms in range(runs + 1)]
 
     def trial(rng: Rng) -> bool:
-        scores = combined(law)(rng, references + runs)
+        scores = fitted(law)(rng, references + runs)
         pool: list[int | None] = [*scores[:references]]
         return fails[sum(conformal(one, pool, alpha=ALPHA).p <= ALPHA for one in scores[references:])]
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.calibration._study import NONE, Rng
-from cu_attacks._combined import fit_combined
+from cu_attacks._model_scores import FITTED, fit_score
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -79,18 +79,21 @@ SIGNALS: Final[Mapping[str, SignalLaw]] = {
 """Laws of the signals of retrained models: rho = 0, rho = 1/2, one factor and noise of Student's t with two degrees of
 freedom, rho = 1/2 rounded to whole numbers and to two levels, and with one half of the records constant."""
 TIED: Final = ("whole numbers", "two levels")
+OTHER_SCORES: Final = tuple(name for name in FITTED if name != "combined")
+"""What a plan may choose instead of the default."""
 
 
-def combined(law: SignalLaw) -> Callable[[Rng, int], list[int]]:
-    """Return a way to draw scores of retrained models under the audit's own score, fitted anew on pilots each time.
+def fitted(law: SignalLaw, score: str = "combined") -> Callable[[Rng, int], list[int]]:
+    """Return a way to draw scores of retrained models under one of the audit's own, fitted anew on pilots each time.
 
     Args:
         law: Of the signals; the pilots that saw the request lie 0.7 higher.
+        score: Its name in a plan.
     """
 
     def draw(rng: Rng, models: int) -> list[int]:
         seen, unseen, centring = (law(rng, 16, RECORDS) for _ in range(3))
-        return fit_combined(seen + 0.7, unseen, centring)(law(rng, models, RECORDS))
+        return fit_score(score, seen + 0.7, unseen, centring)(law(rng, models, RECORDS))
 
     return draw
 
@@ -165,10 +168,10 @@ def same(law: str) -> Pair:
     return Pair(words=f"one law, {law}", eps=0.0, draw=lambda rng, bits: [*whole(SCORES[law](rng, len(bits)))])
 
 
-def audited(law: str) -> Pair:
-    """Return a pair of one law: the audit's own score on signals out of :data:`SIGNALS`."""
-    draw = combined(SIGNALS[law])
-    return Pair(words=f"one law, fitted score, {law}", eps=0.0, draw=lambda rng, bits: [*draw(rng, len(bits))])
+def audited(law: str, score: str = "combined") -> Pair:
+    """Return a pair of one law: one of the audit's own scores on signals out of :data:`SIGNALS`."""
+    draw, name = fitted(SIGNALS[law], score), "fitted" if score == "combined" else f"fitted {score}"
+    return Pair(words=f"one law, {name} score, {law}", eps=0.0, draw=lambda rng, bits: [*draw(rng, len(bits))])
 
 
 def failing(name: str, retrained: float, unlearned: float) -> Pair:

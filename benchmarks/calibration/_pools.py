@@ -18,8 +18,8 @@ from benchmarks.calibration._laws import (
     Scores,
     SignalLaw,
     audited,
-    combined,
     failing,
+    fitted,
     giving_away,
     same,
     whole,
@@ -97,7 +97,7 @@ def pools() -> Iterator[Case]:
 
 def _controlled(law: SignalLaw, models: int, control: int) -> Trial:
     def trial(rng: Rng) -> bool:
-        scores: Scores = [*combined(law)(rng, models + control)]
+        scores: Scores = [*fitted(law)(rng, models + control)]
         return pool_control(scores[models:], scores[:models], threshold=0).failed
 
     return trial

@@ -13,6 +13,7 @@ from benchmarks.calibration._laws import (
     BEST,
     LAPLACE,
     LAPLACE_TIED,
+    OTHER_SCORES,
     RECORDS,
     RESPONSE,
     SCORES,
@@ -21,8 +22,8 @@ from benchmarks.calibration._laws import (
     Pair,
     SignalLaw,
     audited,
-    combined,
     failing,
+    fitted,
     giving_away,
     same,
 )
@@ -112,6 +113,8 @@ def coinflips() -> Iterator[Case]:
         yield _coinflip(f"retrain, {law}", same(law), 64, tight=True)
     for law in SIGNALS:
         yield _coinflip(f"fitted score, {law}", audited(law), 64, tight=True)
+    for score in OTHER_SCORES:
+        yield _coinflip(f"{score} score, dependent", audited("dependent", score), 64, tight=True)
     yield _coinflip("quarter of alpha", same("continuous"), 64, alpha=QUARTER, tight=True)
     for slots in SIZES[1:]:
         yield _coinflip("laplace", LAPLACE, slots)
@@ -119,7 +122,7 @@ def coinflips() -> Iterator[Case]:
     # With a quarter of the slots guessed, every guessed one told its side: the error is the binomial tail itself.
     yield _coinflip("response", RESPONSE, 128, guesses=32, tight=True)
     yield _coinflip("response", RESPONSE, 64)
-    yield _coinflip("delta", giving_away(RESPONSE, 50), 128, guesses=32, tight=True)
+    yield _coinflip("delta", giving_away(RESPONSE, 50), 64, guesses=16, tight=True)
     yield _coinflip("delta", giving_away(LAPLACE, 50), 32)
     yield _coinflip("forward", BEST, 64)
     yield _coinflip("forward", BEST, 128, guesses=32)
@@ -137,42 +140,64 @@ def _too_many(guesses: int, right: int) -> bool:
     return not binomial_tail(guesses, enclose(Fraction(1, 2)), right).above(CONTROL_TAIL)
 
 
-def _controlled(law: SignalLaw, slots: int, shared: bool) -> Trial:
+def _controlled(law: SignalLaw, slots: int) -> Trial:
     """As the evidence has it: retrained models of the main run serve the control first, under fresh coins."""
 
     def trial(rng: Rng) -> bool:
-        guesses, scores = default_guesses(slots), combined(law)(rng, 2 * slots)
+        guesses, scores = default_guesses(slots), fitted(law)(rng, 2 * slots)
         main, fresh = scores[:slots], scores[slots:]
         coins, control = flips(rng, slots), flips(rng, slots)
-        if shared:
-            spare = [score for score, coin in zip(main, coins, strict=True) if not coin]
-            fresh = [spare.pop(0) if not coin and spare else fresh[slot] for slot, coin in enumerate(control)]
-        return _too_many(guesses, right_guesses(control.tolist(), fresh, guesses))
+        spare = [score for score, coin in zip(main, coins, strict=True) if not coin]
+        used = [spare.pop(0) if not coin and spare else fresh[slot] for slot, coin in enumerate(control)]
+        return _too_many(guesses, right_guesses(control.tolist(), used, guesses))
+
+    return trial
+
+
+def _controlled_last(law: SignalLaw, slots: int) -> Trial:
+    """Of a sequence: fresh models under the last score, which was learned from 64 opened slots of one law."""
+
+    def trial(rng: Rng) -> bool:
+        pilots = law(rng, 16, RECORDS) + 0.7, law(rng, 16, RECORDS), law(rng, 16, RECORDS)
+        opened, signals = flips(rng, 64) == 1, law(rng, 64, RECORDS)
+        judge = relearn(fit_combined(*pilots), pilots, signals[opened], signals[~opened], eps=NONE)
+        scores: list[int | None] = [*judge.score(law(rng, slots, RECORDS))]
+        guesses = default_guesses(slots)
+        return _too_many(guesses, right_guesses(flips(rng, slots).tolist(), scores, guesses))
 
     return trial
 
 
 def controls() -> Iterator[Case]:
-    """Yield the rows of the negative control."""
-    for slots in (16, 32, 64, 256):
+    """Yield the rows of the negative control of both designs."""
+
+    def case(test: str, law: str, slots: int, words: str, trial: Trial) -> Case:
         guesses = default_guesses(slots)
         first = next(right for right in range(guesses + 1) if _too_many(guesses, right))
+        return Case(
+            name=f"control of {test}/{law}/{slots}",
+            test=f"control of {test}",
+            statement=FAILS,
+            setting=words,
+            level=float(CONTROL_TAIL),
+            runs=10_000,
+            trial=trial,
+            exact=float(stats.binom.sf(first - 1, guesses, 0.5)),
+        )
+
+    for slots in (16, 32, 64, 256):
         for law in SIGNALS if slots == 64 else ("dependent",):
-            yield Case(
-                name=f"control of coinflip/{law}/{slots}",
-                test="control of coinflip",
-                statement=FAILS,
-                setting=f"fitted score, {law}; {slots} slots, retrained models of the main run first",
-                level=float(CONTROL_TAIL),
-                runs=10_000,
-                trial=_controlled(SIGNALS[law], slots, shared=True),
-                exact=float(stats.binom.sf(first - 1, guesses, 0.5)),
-            )
+            words = f"fitted score, {law}; {slots} slots, retrained models of the main run first"
+            yield case("coinflip", law, slots, words, _controlled(SIGNALS[law], slots))
+    for law in ("dependent", "heavy tails"):
+        words = f"the last score learned, {law}; 32 fresh slots"
+        yield case("sequential", law, 32, words, _controlled_last(SIGNALS[law], 32))
 
 
 # --- sequential ------------------------------------------------------------------------------------------------------
 
 
+@cache
 def ever_refuted(chance: float, eps: float, slots: int, alpha: float = float(ALPHA)) -> float:
     """Return how often bets that are each won with ``chance`` refute ``eps`` within so many slots, in floats.
 

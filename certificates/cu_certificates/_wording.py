@@ -185,8 +185,9 @@ QUESTIONS: Final = {
 ATTACKS: Final = {
     "eps-coinflip": "coin-flip slots: a fair coin decides for each model whether it is unlearned or retrained, and the "
     "audit guesses the coin",
-    "eps-sequential": "coin-flip slots, one after another: a fair coin decides for each model whether it is unlearned or "
-    "retrained; the audit bets on the coin, learns from the slots opened before, and ends early where the plan allows it",
+    "eps-sequential": "coin-flip slots, one after another: a fair coin decides for each model whether it is unlearned "
+    "or retrained; the audit bets on the coin, learns from the slots opened before, and ends early where the "
+    "plan allows it",
     "conformal-p": "rank of the audited file among retrained reference models",
     "label-p": "on the audited file alone: the request's place among never-trained records of the same classes, "
     "against random places",
@@ -246,8 +247,9 @@ ASSUMPTIONS: Final = {
     "A12": "The request's records and the never-trained ones of the same class are exchangeable: but for the request, "
     "nothing tells them apart. A whole class, one person's records or a cluster of outliers is not exchangeable. The "
     "never-trained records took no part in training, and the scores were made without looking at which is which.",
-    "A13": "The score and the threshold of a slot were fixed before its coin was opened: they were learned on pilot models "
-    "and on slots opened before it, in the order of the plan, and saw neither that coin nor the models of later slots.",
+    "A13": "The score and the threshold of a slot were fixed before its coin was opened: they were learned on pilot "
+    "models and on slots opened before it, in the order of the plan, and saw neither that coin nor the models of "
+    "later slots.",
 }
 
 LIMITATIONS: Final = {
@@ -273,8 +275,8 @@ LIMITATIONS: Final = {
     "L13": "No retrained model took part: records of the request were compared with never-trained ones on the audited "
     "file alone. Such a comparison can refute and never clears. It cannot see what the model kept of all records of a "
     "kind alike, nor one record that stands out no more than some never-trained one does.",
-    "L14": "Slots were judged one after another, until the plan's rule ended the sequence. A bound from a few slots is a "
-    "coarse one: more slots could show a larger eps, and a small one needs many.",
+    "L14": "Slots were judged one after another, until the plan's rule ended the sequence. A bound from a few slots is "
+    "a coarse one: more slots could show a larger eps, and a small one needs many.",
 }
 
 METRICS: Final = {

@@ -14,7 +14,7 @@ from cu_certificates._design_labels import LABELS
 from cu_certificates._design_pools import POOLS
 from cu_certificates._design_sequential import SEQUENTIAL
 from cu_certificates._designs import COINS, REFERENCES, Planner, Resolution
-from cu_certificates.check.design import DESIGNS, LEVELS, MAX_SLOTS, QUESTIONS, SCORES
+from cu_certificates.check.design import DESIGNS, FITTED, LEVELS, MAX_SLOTS, QUESTIONS, SCORES
 from cu_certificates.check.strict import canonical
 from cu_certificates.check.tails import MAX_EPS
 from cu_certificates.errors import UsageError
@@ -148,7 +148,7 @@ class Plan:
         extra: Further sizes of a design, by question, as they stand in ``plan.json``.
         reference: ``retrain``, or ``retrain+noop`` when the method with an empty request follows each retrain.
         original: ``redrawn`` for each slot, or ``fixed``, one for all of them.
-        score: ``combined`` (fitted on pilots), ``calibrated`` (on a half that is not counted) or ``margin`` (fixed).
+        score: One of ``check.design.SCORES``.
     """
 
     subjects: tuple[Subject, ...]
@@ -252,7 +252,7 @@ class Plan:
             "score": {
                 "name": self.score,
                 "version": 1,
-                **({"pilots": sizes.pilots} if self.score == "combined" else {}),
+                **({"pilots": sizes.pilots} if self.score in FITTED else {}),
             },
             "seedCommitment": {"sha256": self.seed_commitment},
         }

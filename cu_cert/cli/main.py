@@ -34,7 +34,7 @@ for _verb, _module, _line in (
     ("unlearn", unlearn, "Edit or retrain a model so that a request's records go."),
     ("audit", audit, "Measure whether a deletion took; write a signed certificate."),
     ("drill", drill, "Rehearse a method on canaries in one run; no certificate."),
-    ("plan", plan, "Fix and hash an audit plan; hand out its coins for models made elsewhere."),
+    ("plan", plan, "Fix and hash a plan; hand out coins for models made elsewhere."),
     ("verify", verify, "Check signature, trust and every claim of a certificate."),
     ("check", check, "Re-derive every claim from the evidence; looks at no signature."),
     ("gate", gate, "Hold a certificate against a policy; the exit code decides."),

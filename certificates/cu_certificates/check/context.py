@@ -7,7 +7,7 @@ from functools import cached_property
 from hashlib import sha256
 from typing import Final
 
-from .bet_table import BettingSizes, BetTable, read_bets, read_betting
+from .bet_table import BetTable, BettingSizes, read_bets, read_betting
 from .design import (
     Coins,
     Design,

@@ -43,7 +43,10 @@ DESIGNS: Final[dict[str, dict[str, Design]]] = {
 
 QUESTIONS: Final = tuple(DESIGNS)
 
-SCORES: Final = ("combined", "calibrated", "margin")
+FITTED: Final = ("combined", "mean", "likelihood", "discriminant", "worst")
+"""Scores of a whole model that are fitted on pilots."""
+
+SCORES: Final = (*FITTED, "calibrated", "margin")
 """How a score comes about: fitted on pilots, fitted on a calibration half, or fixed."""
 
 LEVELS: Final = {
@@ -169,8 +172,10 @@ def require_setting(plan: Node, entry: Node, predicate: Node) -> None:
     score.whole("version", 1, 1)
     designs = {design_name(plan, question) for question in plan.texts("questions")}
     if designs & {"coins", "sequential", "references"}:
-        if name != "combined":
-            raise Rejected(f"{score.path}.name: {name!r}; the planned designs need 'combined'")
+        if name not in FITTED or ("sequential" in designs and name != "combined"):
+            raise Rejected(
+                f"{score.path}.name: {name!r}; the planned designs need another score, 'combined' for example"
+            )
         score.whole("pilots", 2, MAX_SLOTS)
     if plan.node("request").whole("size", 1) != request.whole("size"):
         raise Rejected(f"{request.path}.size: differs from plan.json")
