@@ -15,7 +15,7 @@ import hashlib
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -296,10 +296,10 @@ def _needed(plan: "Plan", pools: "Pools", bench: "Bench", subject: "Subject") ->
     def moved(opened: Mapping[int, list[Any]]) -> Judge:
         if not opened[1]:
             return first
-        ends = (frozen(opened[1]), frozen([*centring, *opened[0]]))
-        return Judge(score=frozen, threshold=int(sum(map(median, ends)) / 2), margin=0)
+        middle = (median(frozen(opened[1])) + median(frozen([*centring, *opened[0]]))) / 2
+        return Judge(score=frozen, threshold=int(middle), margin=0)
 
-    ways = {
+    ways: dict[str, Callable[[Mapping[int, list[Any]]], Judge]] = {
         "frozen score": lambda opened: first,
         "threshold learned": moved,
         "score learned": lambda opened: relearn(

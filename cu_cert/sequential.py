@@ -11,7 +11,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from cu_attacks._combined import CombinedScore
+from cu_attacks._model_scores import ModelScore
 from cu_attacks._relearned import Judge, relearn
 from cu_attacks._types import FloatArray
 from cu_cert.fleet.local import Crew, cores, train_fleet
@@ -117,7 +117,7 @@ class _Learner:
         forward: Whether the guarantee is stated in one direction only.
     """
 
-    def __init__(self, bench: Bench, frozen: CombinedScore, pilots: Pilots, *, eps: Fraction, forward: bool) -> None:
+    def __init__(self, bench: Bench, frozen: ModelScore, pilots: Pilots, *, eps: Fraction, forward: bool) -> None:
         self.bench, self.frozen, self.pilots, self.eps, self.forward = bench, frozen, pilots, eps, forward
         self.marks = ""
         self.opened: dict[int, list[FloatArray]] = {0: [], 1: []}
@@ -160,7 +160,7 @@ class _Trial:
         subject: Whose method is judged.
     """
 
-    def __init__(self, pools: Pools, bench: Bench, frozen: CombinedScore, pilots: Pilots, subject: Subject) -> None:
+    def __init__(self, pools: Pools, bench: Bench, frozen: ModelScore, pilots: Pilots, subject: Subject) -> None:
         forward = pools.plan.direction == "forward"
         self.subject, self.bench, self.coins = subject, bench, pools.coins
         self.terms: Terms = betting_terms(pools.plan, subject)
@@ -223,7 +223,7 @@ _WHY = {
 
 
 def run_sequences(
-    pools: Pools, bench: Bench, frozen: CombinedScore, *, workers: int, quiet: bool, say: Say
+    pools: Pools, bench: Bench, frozen: ModelScore, *, workers: int, quiet: bool, say: Say
 ) -> tuple[dict[str, SlotSequence], int]:
     """Train and judge slots round by round until the sequence of every subject has ended, then the negative control.
 

@@ -169,7 +169,7 @@ def test_a_report_of_the_gate_that_cannot_be_kept(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("audit",), "Missing argument 'MODEL'"),
+        (("unlearn",), "Missing argument 'MODEL'"),
         ((*AUDIT, "--nope"), "No such option: --nope"),
         ((*AUDIT, "--budget", "0"), "'--budget'"),
         (("audti",), "Did you mean 'audit'?"),

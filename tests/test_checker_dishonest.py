@@ -265,7 +265,7 @@ CLAIMS: list[tuple[str, Callable[[Fake], object], str]] = [
     ("a child before its parent", lambda f: f.predicate["claims"].reverse(), "is not a conformal-p claim earlier"),
     ("a claim as its own parent", lambda f: f.claim("c-eps-artifact").update({"from": "c-eps-artifact"}), "earlier in"),
     ("another parent", lambda f: f.claim("c-eps-artifact").update({"from": "c-model"}), "is not a conformal-p claim"),
-    ("a type that nobody knows", lambda f: f.claim("m-auc").update(type="mu-lower"), "knows no rule for it"),
+    ("a type that nobody knows", lambda f: f.claim("m-auc").update(type="eps-hoped"), "knows no rule for it"),
     ("fitted on nothing", lambda f: f.claim("c-split").update(fitted="utility"), "expected pilots"),
     ("nothing judged", lambda f: f.claim("c-split").update(judged=[]), "the planned questions judge"),
     ("half of it judged", lambda f: f.claim("c-split").update(judged=["slots"]), "the planned questions judge"),

@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import SLOW
+from small_fleet import bits, trained, workshop
 from small_project import SMALLEST, files_below, fix_secrets, predicate_of, store_of, write_project
 
 import cu_cert.sequential
+from benchmarks.sequential import Outcome, Row, main, to_json, to_text
 from cu_cert.cli.main import run
 from cu_cert.errors import ConfigError, Interrupted, MethodError
-from cu_cert.fleet.local import train_fleet
-from cu_cert.fleet.plan import FleetPlan, Member
+from cu_cert.fleet.local import Crew, train_fleet
+from cu_cert.fleet.plan import FleetPlan, Member, single_plan
 from cu_cert.fleet.worker import Workshop
 from cu_cert.forecast import planned_models, smallest_sizes
 from cu_cert.project import Project, load_project
@@ -336,3 +339,56 @@ def test_a_round_trains_no_more_than_its_slots(folder: Path, monkeypatch: pytest
     assert len(plans) == opened // 4 + 1  # its rounds and the negative control
     seeds = members_of(plans)
     assert len(set(seeds)) == done.trained - 12
+
+
+def test_a_crew_serves_fleets_one_after_another(tmp_path: Path) -> None:
+    shop = workshop(tmp_path)
+    with Crew(shop, 2) as crew:
+        assert train_fleet(single_plan([trained(1), trained(2)]), shop, quiet=True, crew=crew) == 2
+        first = crew.pool()
+        assert train_fleet(single_plan([trained(2), trained(3)]), shop, quiet=True, crew=crew) == 1
+        assert crew.pool() is first is not None
+    alone = workshop(tmp_path / "alone")
+    with Crew(alone, 1) as crew:
+        assert crew.pool() is None
+        assert train_fleet(single_plan([trained(1)]), alone, quiet=True, crew=crew) == 1
+    assert bits([trained(1)], shop) == bits([trained(1)], alone)
+
+
+# The benchmark
+
+
+def test_the_benchmark_prints_medians_and_verdicts() -> None:
+    outcomes = [
+        Outcome(verdict=verdict, models=models, slots=slots, needed={"frozen score": needed})
+        for verdict, models, slots, needed in (
+            ("REFUTED", 60, 12, 12),
+            ("REFUTED", 64, 16, None),
+            ("INCONCLUSIVE", 90, 40, None),
+        )
+    ]
+    row = Row(case="original", design="one by one", outcomes=outcomes)
+    found = json.loads(to_json([row], 3, 64))
+    assert found["schema"] == "cu-cert-benchmark/1"
+    assert found["rows"][0] == {
+        "case": "original",
+        "design": "one by one",
+        "models": 64,
+        "quartiles": [62.0, 77.0],
+        "slots": 16,
+        "verdicts": {"INCONCLUSIVE": 1, "REFUTED": 2},
+        "refutedAfter": {"frozen score": {"refuted": 1, "slots": None}},
+    }
+    text = to_text([row], 3, 64)
+    assert "64 (62 to 77)  slots  16  1 INCONCLUSIVE, 2 REFUTED" in text
+    assert "frozen score not within all (1)" in text
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SLOW, reason="trains some 200 models of digits")
+def test_the_benchmark_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--json", "--seeds", "1", "--slots", "32", "--case", "original", "--case", "rewind 3"])
+    found = json.loads(capsys.readouterr().out)
+    by_design = {(row["case"], row["design"]): row for row in found["rows"]}
+    assert by_design["original", "one by one"]["models"] < by_design["original", "all slots"]["models"]
+    assert by_design["original", "one by one"]["verdicts"] == {"REFUTED": 1}

@@ -21,7 +21,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from cu_attacks._combined import SCALE, CombinedScore
+from cu_attacks._combined import SCALE
+from cu_attacks._model_scores import ModelScore
 from cu_attacks._types import AttackError, FloatArray, matrix
 from cu_certificates.check.tables import Model, PilotTable
 
@@ -65,7 +66,7 @@ class LearnedScore:
         share: What each counts; the two sum to 1.
     """
 
-    frozen: CombinedScore
+    frozen: ModelScore
     weight: FloatArray
     centre: tuple[float, float]
     scale: tuple[float, float]
@@ -90,7 +91,7 @@ def _whole(values: FloatArray) -> list[int]:
     return [int(value) for value in np.clip(np.rint(values * SCALE), -_LIMIT, _LIMIT)]
 
 
-def first_judge(frozen: CombinedScore, original: npt.ArrayLike, centring: npt.ArrayLike) -> Judge:
+def first_judge(frozen: ModelScore, original: npt.ArrayLike, centring: npt.ArrayLike) -> Judge:
     """Return how slots are judged before any was opened: half-way between the pilots' medians, holding none back.
 
     Args:
@@ -103,7 +104,7 @@ def first_judge(frozen: CombinedScore, original: npt.ArrayLike, centring: npt.Ar
 
 
 def relearn(
-    frozen: CombinedScore,
+    frozen: ModelScore,
     pilots: tuple[npt.ArrayLike, npt.ArrayLike, npt.ArrayLike],
     unlearned: npt.ArrayLike,
     retrained: npt.ArrayLike,
@@ -141,7 +142,7 @@ def relearn(
 
 
 def _learn(
-    frozen: CombinedScore, original: FloatArray, fitting: FloatArray, fresh: FloatArray, seen: FloatArray, eps: float
+    frozen: ModelScore, original: FloatArray, fitting: FloatArray, fresh: FloatArray, seen: FloatArray, eps: float
 ) -> Judge | None:
     """Learn from retrained models that fitted the frozen score, others that did not, and unlearned ones."""
     unseen = np.concatenate([fitting, fresh])

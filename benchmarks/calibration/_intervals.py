@@ -282,7 +282,7 @@ def _unlearned(rho: float, leaks: int) -> Trial:
 def records_of_models() -> Iterator[Case]:
     """Yield the rows of areas between sets of models and of false discovery rates."""
     for models in (8, 16, 64):
-        for rho, shift in ((0.0, 0.7), (0.5, 0.7), (0.5, 2.0), (0.9, 2.0)):
+        for rho, shift in ((0.0, 0.7), (0.5, 0.7), (0.5, 2.0), (0.9, 2.0), (0.9, 3.0)):
             words = f"normal, shift {shift:g}, rho = {rho:g}; {models} and {models} models, 24 records"
             name = f"model_area/rho {rho:g}, shift {shift:g}/{models} and {models}"
             yield _case(name, words, _model_area(models, rho, shift), basis="approximate", runs=2000)

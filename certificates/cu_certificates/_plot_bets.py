@@ -30,14 +30,15 @@ from cu_certificates.check.strict import Rejected
 from cu_certificates.check.tails import MAX_EPS
 
 _LOWEST: Final = -3
-"""Smaller wealth is drawn at the lower edge, as its power of ten: there is nothing to be read from how small it is."""
+_HIGHEST: Final = 4
+"""Powers of ten beyond which wealth is drawn at the edge, where the wealth that refutes lies no higher."""
 _MOST_ROWS: Final = 40
 _LOGARITHM: Final = Context(prec=20)
 
 _NOTE: Final = (
     "Before each coin is opened, the audit bets on it. The wealth starts at 1 and grows only while guesses are right "
     "more often than the guarantee under test allows; were the guarantee kept, it would ever reach the dashed line in "
-    "at most a share alpha of audits. Wealth below 0.001 is drawn at the lower edge."
+    "at most a share alpha of audits. Wealth beyond the edges of the picture is drawn at the edge."
 )
 
 
@@ -70,7 +71,8 @@ def bets(key: str, plot: Mapping[str, Any]) -> Plot:
     wanted = None if field(plot, "wanted") is None else exact(field(plot, "wanted"), f"{where}.wanted")
     paths = [_path(one, index, tested, where) for index, one in enumerate(series(plot, where))]
     goal = None if wanted is None or wanted <= 0 else _height(wanted)
-    top = max([Fraction(1), goal or Fraction(0), *(max(path.heights) for path in paths)]) + Fraction(1, 3)
+    highest = max(Fraction(_HIGHEST), (goal or Fraction(0)) + 1)
+    top = min(max([Fraction(1), goal or Fraction(0), *(max(path.heights) for path in paths)]), highest) + Fraction(1, 3)
     opened = max(len(path.marks) for path in paths)
     frame = Frame(
         left=56, top=40, width=568, height=230, x0=Fraction(0), x1=Fraction(opened), y0=Fraction(_LOWEST), y1=top
@@ -132,8 +134,10 @@ def _axes(frame: Frame) -> list[Markup]:
 
 
 def _curve(frame: Frame, path: _Path) -> Markup:
-    places = enumerate(path.heights)
-    drawn = " ".join(f"{coord(frame.x(Fraction(slot)))},{coord(frame.y(height))}" for slot, height in places)
+    drawn = " ".join(
+        f"{coord(frame.x(Fraction(slot)))},{coord(frame.y(min(height, frame.y1)))}"
+        for slot, height in enumerate(path.heights)
+    )
     stroke, dash, _ = path.look
     style = {"fill": "none", "stroke": stroke, "stroke_width": "2.2", "stroke_linejoin": "round"} | dashed(dash)
     return element("polyline", points=drawn, **style)

@@ -88,8 +88,10 @@ class Coins:
 
 def design_name(plan: Node, question: str) -> str:
     """Return the name of the design that a plan gives to a question."""
-    own, known = plan.node(question), DESIGNS[question]
-    return own.text("design", *known) if own.has("design") else next(iter(known))
+    known = DESIGNS[question]
+    if not plan.has(question) or not plan.node(question).has("design"):
+        return next(iter(known))
+    return plan.node(question).text("design", *known)
 
 
 def design_of(plan: Node, question: str) -> Design:
