@@ -7,10 +7,11 @@ from typing import Literal
 from cu_attacks._types import Estimate
 from cu_attacks.coinflip import coinflip
 from cu_attacks.conformal import conformal
+from cu_certificates.check.bands import rates_bound
 from cu_certificates.check.common import CONTROL_TAIL
 from cu_certificates.check.fields import printed
 from cu_certificates.check.tables import ArtifactTable, Model, SlotTable
-from cu_certificates.check.tails import beta_binomial_tail, binomial_tail, cp_lower, cp_upper, enclose, group_bound
+from cu_certificates.check.tails import beta_binomial_tail, binomial_tail, cp_lower, cp_upper, enclose
 from cu_certificates.plan import Plan, Subject
 
 Claim = dict[str, object]
@@ -211,11 +212,7 @@ def two_pool_claims(table: SlotTable, threshold: int, delta: Fraction) -> list[C
         group = "unlearned" if bit else "retrained"
         claims += count_claims(f"pool-{group}", "slots", group, threshold, k, n, side, SIDE_ALPHA / 2)
         bounds[name] = (cp_lower if side == "lower" else cp_upper)(n, k, SIDE_ALPHA / 2)
-    tpr, fpr = bounds["tpr"], bounds["fpr"]
-    best = Fraction(0)
-    for top, bottom in ((tpr - delta, fpr), (1 - fpr - delta, 1 - tpr)):
-        if top > bottom > 0:
-            best = max(best, group_bound(bottom, top, Fraction(0)))
+    best = rates_bound(bounds["tpr"], bounds["fpr"], delta, both=True)
     return [
         *claims,
         {

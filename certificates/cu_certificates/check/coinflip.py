@@ -77,10 +77,19 @@ def negative_outcome(claim: Node, context: Context) -> tuple[bool, str]:
     """On retrained models alone right guesses are fair coins; too many show a fault of the pipeline."""
     coins, table = context.coins, context.slots
     right, scores = _guesses(claim, coins, coins.control_guesses, table.control_coins, table.negative)
-    counted, half = coins.control_counted, enclose(Fraction(1, 2))
+    return fair_guesses(claim, right, scores.count(None), coins.control_counted)
+
+
+def fair_guesses(claim: Node, right: int, failed: int, counted: int) -> tuple[bool, str]:
+    """Whether so many right guesses are within what fair coins give, had each failed run been one more.
+
+    Raises:
+        Rejected: The control is so small that it can never fail.
+    """
+    half = enclose(Fraction(1, 2))
     if not binomial_tail(counted, half, counted).at_most(CONTROL_TAIL):
         raise Rejected(f"{claim.path}.guesses: {counted}; a control this small can never fail")
-    tail = binomial_tail(counted, half, min(right + scores.count(None), counted))
+    tail = binomial_tail(counted, half, min(right + failed, counted))
     return tail.above(CONTROL_TAIL), f"{right} of {counted} guesses right on retrained models"
 
 

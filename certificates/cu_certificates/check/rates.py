@@ -6,12 +6,12 @@ None of them decides a question: their levels lie outside the verdict's alpha.
 from fractions import Fraction
 from typing import Final
 
-from .bands import delta_up, delta_up_floor
+from .bands import delta_up, delta_up_floor, rates_bound
 from .common import Outcome, derived_value, exact_bound, planned, question_of
 from .context import Context
 from .fields import Node, printed, shown
 from .strict import MAX_INT, Rejected
-from .tails import cp_lower, cp_upper, group_bound
+from .tails import cp_lower, cp_upper
 
 EXTRAPOLATIONS: Final = ("mu-lower", "eps-fdp", "eps-bayes")
 
@@ -80,11 +80,7 @@ def eps_lower(claim: Node, context: Context) -> Outcome:
     delta = claim.number("delta", high=Fraction(1))
     if delta != context.tested_delta:
         raise Rejected(f"{claim.path}.delta: {delta}; the guarantee under test has {context.tested_delta}")
-    best = Fraction(0)
-    for top, bottom in ((tpr - delta, fpr), (1 - fpr - delta, 1 - tpr)):
-        if top > bottom > 0:
-            # ln(top / bottom) is the group bound with p = bottom and alpha - delta = top.
-            best = max(best, group_bound(bottom, top, Fraction(0)))
+    best = rates_bound(tpr, fpr, delta, both=True)
     exact_bound(claim, best)
     return "assumed", f"eps >= {printed(best)} by two pools; a cross-check that supports no verdict"
 

@@ -4,10 +4,10 @@ from fractions import Fraction
 from typing import Final
 
 from .betting import Terms, accuracy_needed, betting_bound, ending, hopeful, rights_needed, terms_of
+from .coinflip import fair_guesses
 from .coins import right_guesses
 from .common import (
     ASSUMED,
-    CONTROL_TAIL,
     DesignRules,
     Outcome,
     alpha_of,
@@ -21,7 +21,6 @@ from .common import (
 from .context import Context
 from .fields import Node, printed
 from .strict import Rejected
-from .tails import binomial_tail, enclose
 
 BETTING_ASSUMED: Final = (*(name for name in ASSUMED if name != "A11"), "A13")
 """A13 in the place of A11: a score is learned on opened slots as well, before the coin of its own slot is opened."""
@@ -97,11 +96,7 @@ def negative_outcome(claim: Node, context: Context) -> tuple[bool, str]:
     right = right_guesses(table.control_coins, scores, sizes.control_guesses, forward_only=sizes.forward)
     if claim.whole("right") != right:
         raise Rejected(f"{claim.path}.right: {claim.whole('right')}; the evidence gives {right}")
-    counted, half = sizes.control_counted, enclose(Fraction(1, 2))
-    if not binomial_tail(counted, half, counted).at_most(CONTROL_TAIL):
-        raise Rejected(f"{claim.path}.guesses: {counted}; a control this small can never fail")
-    tail = binomial_tail(counted, half, min(right + scores.count(None), counted))
-    return tail.above(CONTROL_TAIL), f"{right} of {counted} guesses right on retrained models"
+    return fair_guesses(claim, right, scores.count(None), sizes.control_counted)
 
 
 def power(claim: Node, context: Context) -> bool:
