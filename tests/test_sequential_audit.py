@@ -317,6 +317,9 @@ def test_the_command_line_audits_checks_and_gates(
     assert "Wealth of the bets, slot by slot" in page
     assert "slots opened; ended " in page
     assert predicate_of(folder / "audit-out")["verdict"]["basis"] == ["c-eps-procedure", "c-eps-artifact"]
+    gated = run(["audit", "identity.pt", "--forget", "ids.txt", "--method", "identity", "--gate"])
+    assert gated == {"REFUTED": 1, "INCONCLUSIVE": 3}[predicate_of(folder / "audit-out")["verdict"]["value"]]
+    assert "eps-sequential" in capsys.readouterr().out
     assert run(["audit", "identity.pt", "--forget", "ids.txt", "--method", "identity", "--json", "--dry-run"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["expected"] < found["models"]

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from fractions import Fraction
+from functools import lru_cache
 from itertools import accumulate
 from typing import Final, Literal
 
@@ -151,6 +152,7 @@ class Terms:
         return [*range(self.round, self.slots, self.round), self.slots]
 
 
+@lru_cache(maxsize=64)
 def terms_of(*, slots: int, round_: int, alpha: Fraction, eps: Fraction, delta: Fraction, detect: Fraction) -> Terms:
     """Work out the terms of a plan.
 
@@ -253,6 +255,7 @@ def rights_needed(eps: Fraction, wanted: Fraction | None, most: int) -> int | No
     return _first(wealth("R" * most, floor_step(eps) + STEP), wanted)
 
 
+@lru_cache(maxsize=64)
 def accuracy_needed(bets: int, eps: Fraction, wanted: Fraction | None) -> Fraction | None:
     """Return the smallest accuracy on the printed grid with which ``bets`` bets refute eps with probability 0.8."""
     if bets_needed(_ONE, eps, wanted, bets) is None:
