@@ -1,9 +1,11 @@
 """Audits that end early: what they conclude and train, that they resume, and that processes change no byte."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from cu_cert.training import train_model
 from cu_cert.unlearning import unlearn_model
 from cu_certificates.check.coins import coin
 from cu_certificates.check.result import CheckResult
+from cu_certificates.trust import write_trust
 
 METHODS = ("identity", "npo", "retrain")
 BOTH = ("procedure", "artifact")
@@ -317,9 +320,12 @@ def test_the_command_line_audits_checks_and_gates(
     assert "Wealth of the bets, slot by slot" in page
     assert "slots opened; ended " in page
     assert predicate_of(folder / "audit-out")["verdict"]["basis"] == ["c-eps-procedure", "c-eps-artifact"]
-    gated = run(["audit", "identity.pt", "--forget", "ids.txt", "--method", "identity", "--gate"])
+    public = next(Path(os.environ["CU_CERT_CONFIG"]).glob("*.pub.pem"))
+    write_trust(folder / "trust.toml", public, not_before=datetime.now(UTC) - timedelta(days=1))
+    given = ["--policy", "cu-cert.toml", "--trust", "trust.toml", "--model", "identity.pt"]
+    gated = run(["gate", "audit-out/certificate.sigstore.json", *given])
     assert gated == {"REFUTED": 1, "INCONCLUSIVE": 3}[predicate_of(folder / "audit-out")["verdict"]["value"]]
-    assert "eps-sequential" in capsys.readouterr().out
+    assert "claims re-derived" in capsys.readouterr().out
     assert run(["audit", "identity.pt", "--forget", "ids.txt", "--method", "identity", "--json", "--dry-run"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["expected"] < found["models"]

@@ -166,8 +166,10 @@ INDEPENDENCE_OTHER: Final = "The certificate does not say whether the auditor is
 LEAKAGE: Final = (
     "Whoever has both the model before and the model after the request can compare them and learn about the records in "
     "between. This holds even after exact retraining, because the two models differ by just those records. The "
-    "tests on this page do not measure it: they compare the outcome with retraining, not with the model before. Keep "
-    "the earlier model closed, or delete it, and answer several requests together."
+    "tests that decide do not measure it: they compare the outcome with retraining, not with the model before. Where "
+    "the model before was at hand, one attack on the difference stands among the numbers beyond the audited model, "
+    "beside the same attack on retrained models. Keep the earlier model closed, or delete it, and answer several "
+    "requests together."
 )
 
 QUESTIONS: Final = {
@@ -264,7 +266,8 @@ LIMITATIONS: Final = {
     "L7": "The procedure question is about freshly trained models treated by the same method, not about the audited "
     "file itself.",
     "L8": "The artifact question looks in one direction only: how unusual the audited file is among retrained models.",
-    "L9": "What an observer of both the earlier and the later model can learn is not measured.",
+    "L9": "What an observer of both the earlier and the later model can learn decides nothing here; at most one attack "
+    "of that kind is shown.",
     "L10": "Metrics of the attack panel inform. They carry no level and cannot support a verdict.",
     "L11": "This page is evidence for the owner's own legal assessment. It is not that assessment.",
     "L15": "plan: after the fact. The scores existed before the plan did, so nobody can show that the question, the "
