@@ -14,8 +14,7 @@ from typing import Any, Final
 
 from cu_certificates._gate_case import SUPPORTED, Case, Fact, Finding, clean, excuse, some
 from cu_certificates._gate_rules import JUDGES, expired_exceptions
-from cu_certificates.check.rates import INFORMING
-from cu_certificates.check.result import CheckResult
+from cu_certificates.check.result import INFORMING, CheckResult
 from cu_certificates.check.strict import Rejected
 from cu_certificates.errors import UntrustedError, UsageError
 from cu_certificates.policy import RULES, Policy, PolicyException

@@ -57,8 +57,8 @@ def command(
         typer.echo(json.dumps(to_json(file, certificate), indent=2))
         return
     typer.echo("")
-    for claim in certificate.check.claims:
-        typer.echo(plain(f"{claim.status:<{_STATE_WIDTH}}{claim.id}  {claim.detail}"))
+    for status, name, detail in certificate.check.lines():
+        typer.echo(plain(f"{status:<{_STATE_WIDTH}}{name}  {detail}"))
     typer.echo("")
     typer.echo(plain(last_line(certificate)))
 

@@ -65,7 +65,7 @@ def plain(text: str) -> str:
 
 def lines_of(result: CheckResult) -> list[str]:
     """Write a result for a person, one line a claim."""
-    lines = [f"{claim.status:10}  {claim.id:22}  {claim.detail}" for claim in result.claims]
+    lines = [f"{status:10}  {name:22}  {detail}" for status, name, detail in result.lines()]
     lines += [f"reason      {reason}" for reason in result.reasons]
     stated = result.stated or "none (unsigned draft)"
     lines.append(f"verdict derived from the claims: {result.derived}; stated: {stated}")

@@ -13,11 +13,6 @@ from .fields import Node, printed, shown
 from .strict import MAX_INT, Rejected
 from .tails import cp_lower, cp_upper
 
-EXTRAPOLATIONS: Final = ("mu-lower", "eps-fdp", "eps-bayes")
-
-INFORMING: Final = ("metric", *EXTRAPOLATIONS)
-"""Claim types that are shown and never re-derived."""
-
 METRICS: Final = ("attack", "test", "descriptive", "probe")
 """What a metric may call itself; none of them supports a verdict."""
 

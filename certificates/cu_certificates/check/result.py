@@ -7,6 +7,11 @@ Status = Literal["proved", "assumed", "unverified", "rejected"]
 
 VERDICTS: Final = ("REFUTED", "EXACT_BY_PROVENANCE", "BOUNDED_BY_THEOREM", "INCONCLUSIVE", "NOT_REFUTED")
 
+EXTRAPOLATIONS: Final = ("mu-lower", "eps-fdp", "eps-bayes")
+
+INFORMING: Final = ("metric", *EXTRAPOLATIONS)
+"""Claim types that are shown and never re-derived."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClaimResult:
@@ -52,6 +57,17 @@ class CheckResult:
         """The certificate itself: the statement's predicate."""
         predicate: dict[str, Any] = self.statement["predicate"]
         return predicate
+
+    def lines(self) -> list[tuple[str, str, str]]:
+        """Return (status, id, detail) of each claim for a person; numbers that only inform share one line."""
+        found: list[tuple[str, str, str]] = [
+            (claim.status, claim.id, claim.detail)
+            for claim in self.claims
+            if claim.type not in INFORMING or claim.status == "rejected"
+        ]
+        if informing := len(self.claims) - len(found):
+            found.append(("unverified", f"{informing} numbers", "descriptive or extrapolated; they support no verdict"))
+        return found
 
     @property
     def rejected(self) -> tuple[ClaimResult, ...]:

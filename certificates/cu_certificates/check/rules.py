@@ -25,8 +25,9 @@ from .fields import Node, printed
 from .labels import LABELS
 from .pools import POOLS
 from .pools import eps_lower as judged_pools
-from .rates import EXTRAPOLATIONS, band, count, cp, extrapolation, metric, utility
+from .rates import band, count, cp, extrapolation, metric, utility
 from .rates import eps_lower as beside_slots
+from .result import EXTRAPOLATIONS
 from .sequential import SEQUENTIAL
 from .strict import Rejected
 from .tables import digests
