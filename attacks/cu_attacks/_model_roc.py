@@ -4,11 +4,13 @@ Scores are compared within a record only, each record thus against its own law. 
 independent, so no interval counts them.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from cu_attacks._roc import PANEL_LIMIT, area_from, share_of
+from cu_attacks._roc import PANEL_LIMIT, area_from, score_ends, share_of
 from cu_attacks._types import AttackError, Estimate, FloatArray
 
 
@@ -47,7 +49,20 @@ def model_area(first: npt.ArrayLike, second: npt.ArrayLike, *, name: str, level:
     freedom = min(wins.shape) - 1
     quantile = float(stats.t.ppf(1 - float(share_of(level, 2)), freedom))
     method = f"DeLong over models, logit scale, t with {freedom} degrees of freedom"
-    return area_from(wins.mean(axis=1), wins.mean(axis=0), quantile, name=name, level=level, method=method)
+    found = area_from(wins.mean(axis=1), wins.mean(axis=0), quantile, name=name, level=level, method=method)
+    share = max(_together(one), _together(two))
+    low, high = score_ends(found.value, (len(one), len(two)), quantile, share)
+    return replace(found, low=min(found.low, low), high=max(found.high, high))
+
+
+def _together(scores: FloatArray) -> float:
+    """Return how much a mean over records varies between models, as a share of how much one record does.
+
+    That is 1 / records for records that are independent within a model, 1 for those that always go together.
+    """
+    spread = scores.std(axis=0, ddof=1)
+    standard = (scores - scores.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    return float(np.clip(standard.mean(axis=1).var(ddof=1), 1 / scores.shape[1], 1.0))
 
 
 def model_rate_at(first: npt.ArrayLike, second: npt.ArrayLike, *, false_rate: float, name: str) -> Estimate:
