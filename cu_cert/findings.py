@@ -103,7 +103,9 @@ def findings_of(
     claims += utility_claims({name: (int(correct.sum()), len(correct)) for name, correct in sets.items()})
 
     shadows = _shadows(bench, pools, opened)
-    unlearned, others = (_pool(bench, runs, role) for role in ("unlearned", "retrained"))
+    # U-LiRA's p-values, too, need a number of models that did not depend on them.
+    fixed = runs if opened is None else ()
+    unlearned, others = (_pool(bench, fixed, role) for role in ("unlearned", "retrained"))
     panel, plots["roc"] = attack_panel(own.signals, shadows, size, unlearned=unlearned, retrained=others)
     claims += panel + reference_utility(own.signals, shadows, size)
     if own.original is not None:
