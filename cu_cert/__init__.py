@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from cu_cert.drilling import drill
     from cu_cert.main_job import demo
+    from cu_cert.no_retrain import audit_without_retraining
+    from cu_cert.outside import audit_scores
+    from cu_cert.outside import hand_out as plan
     from cu_cert.project import init_project as init
     from cu_cert.project import load_project
     from cu_cert.protocol import audit
@@ -24,6 +27,8 @@ __version__ = "0.1.0"
 
 _DOOR: Final = {
     "audit": ("cu_cert.protocol", "audit"),
+    "audit_scores": ("cu_cert.outside", "audit_scores"),
+    "audit_without_retraining": ("cu_cert.no_retrain", "audit_without_retraining"),
     "check": ("cu_certificates.check.main", "check_file"),
     "demo": ("cu_cert.main_job", "demo"),
     "drill": ("cu_cert.drilling", "drill"),
@@ -31,6 +36,7 @@ _DOOR: Final = {
     "generate_key": ("cu_certificates.keys", "generate_key"),
     "init": ("cu_cert.project", "init_project"),
     "load_project": ("cu_cert.project", "load_project"),
+    "plan": ("cu_cert.outside", "hand_out"),
     "report": ("cu_certificates.report", "report_bytes"),
     "train": ("cu_cert.training", "train_model"),
     "unlearn": ("cu_cert.unlearning", "unlearn_model"),
@@ -40,6 +46,8 @@ _DOOR: Final = {
 __all__ = [
     "__version__",
     "audit",
+    "audit_scores",
+    "audit_without_retraining",
     "check",
     "demo",
     "drill",
@@ -47,6 +55,7 @@ __all__ = [
     "generate_key",
     "init",
     "load_project",
+    "plan",
     "report",
     "train",
     "unlearn",
