@@ -26,6 +26,7 @@ from cu_cert.sequential import SlotSequence
 from cu_cert.sequential_claims import read_opened, sequential_claims, wealth_plot
 from cu_cert.signals import Signals
 from cu_cert.subjects import Measured
+from cu_certificates.check.design import DESIGNS
 from cu_certificates.check.fields import Node
 from cu_certificates.check.strict import canonical
 from cu_certificates.check.tables import Model, PilotTable, read_artifact, read_slots
@@ -41,7 +42,17 @@ def findings_of(
     own: Measured,
     opened: SlotSequence | None,
 ) -> Findings:
-    """Turn finished models into evidence, claims and plots about one subject."""
+    """Turn finished models into evidence, claims and plots about one subject.
+
+    Args:
+        bench: Measures the models.
+        pools: The models of the plan.
+        score: The pilots' score.
+        subject: What is judged.
+        source: Where the name of its method came from.
+        own: What was measured on it.
+        opened: Its slots, where they were judged one after another.
+    """
     plan, workshop = pools.plan, bench.workshop
     opening = canonical({"kind": "opening", "seed": pools.seeds.seed.hex(), "nonce": pools.seeds.nonce}) + b"\n"
     plan_bytes = plan.to_bytes()
@@ -50,7 +61,7 @@ def findings_of(
     claims: list[Claim] = []
     pilot_table = _pilot_scores(bench, pools, score)
     plots: dict[str, Plot | None] = {}
-    judged = [{"procedure": "slots", "artifact": "artifact"}[question] for question in plan.questions]
+    judged = [DESIGNS[question][plan.designs[question]].evidence for question in plan.questions]
     claims += model_claims(subject, judged, learned=opened is not None)
 
     runs: Sequence[Run] = ()

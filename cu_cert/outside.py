@@ -91,6 +91,11 @@ def _coin_sizes(declared: Declaration) -> Sizes:
 def _plan(declared: Declaration, ids: Sequence[str], model: Path | None, secrets: Secrets, sizes: Sizes) -> Plan:
     """Return the plan for coins, all but its seed commitment."""
     config, key = declared.audit, secrets.request_key(ids)
+    if config.sequential:
+        raise ConfigError(
+            f"{declared.path}: [audit] sequential = true; models that are made elsewhere are handed in all at once, so "
+            "leave it out"
+        )
     public = commit(ids, key)
     if config.original == "fixed" or config.reference == "retrain+noop":
         raise ConfigError(

@@ -1,5 +1,7 @@
 """Claims about two pools that were made without coins, written as the checker will re-derive them."""
 
+from fractions import Fraction
+
 from cu_attacks.pools import Scores, pool_control, pools_at
 from cu_cert.claims import Claim
 from cu_certificates.check.common import CONTROL_TAIL
@@ -58,7 +60,7 @@ def pool_claims(table: PoolTable, plan: Plan, subject: Subject) -> list[Claim]:
     ]
     if table.original:
         positive = bound(_scores(table.original), own)
-        detected = float(str(positive["bound"])) > float(subject.tested_eps)
+        detected = Fraction(str(positive["bound"])) > subject.tested_eps
         claims.append(
             {
                 "id": "c-pos-procedure",

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from copy import deepcopy
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,21 +17,25 @@ from cu_certificates.check.strict import Rejected, canonical, parse
 Json = dict[str, Any]
 
 
-@pytest.fixture(scope="module")
-def honest(tmp_path_factory: pytest.TempPathFactory) -> tuple[Json, dict[str, bytes]]:
-    """An unsigned statement and its evidence files."""
-    folder = tmp_path_factory.mktemp("pools")
+def drafted(folder: Path, **more: int) -> tuple[Json, dict[str, bytes]]:
+    """Return an unsigned statement and its evidence files."""
     world = World(folder, 2.0)
     plan = world.plan('"procedure"')
-    scores = world.write(pools(unlearned=60, retrained=60, original=20, rerun=16))
-    out = str(folder / "out")
+    scores = world.write(pools(unlearned=60, retrained=60, original=20, rerun=16, **more))
+    out = folder / "out"
     with pytest.MonkeyPatch.context() as patch:
         pin_coins(patch)
-        assert run(["audit", "--scores", str(scores), "--plan", str(plan), "--out", out, "--no-sign"]) == 0
-    statement = parse((folder / "out" / "certificate.draft.json").read_bytes().strip())
-    files = {f"evidence/{path.name}": path.read_bytes() for path in (folder / "out" / "evidence").iterdir()}
+        assert run(["audit", "--scores", str(scores), "--plan", str(plan), "--out", str(out), "--no-sign"]) == 0
+    statement = parse((out / "certificate.draft.json").read_bytes().strip())
+    files = {f"evidence/{path.name}": path.read_bytes() for path in (out / "evidence").iterdir()}
     assert isinstance(statement, dict)
-    return statement, {"plan.json": (folder / "out" / "plan.json").read_bytes(), **files}
+    return statement, {"plan.json": (out / "plan.json").read_bytes(), **files}
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory: pytest.TempPathFactory) -> tuple[Json, dict[str, bytes]]:
+    """A draft that the tests alter copies of."""
+    return drafted(tmp_path_factory.mktemp("pools"))
 
 
 def checked(statement: Json, files: dict[str, bytes]) -> CheckResult:
@@ -117,6 +122,19 @@ def test_dishonest_evidence_is_rejected(
     edit(rows)
     found = checked(statement, signed_again(statement, files, rows))
     assert "c-eps-procedure" in [result.id for result in found.rejected]
+
+
+def test_a_score_fitted_on_pilots_must_show_that_they_are_not_judged(tmp_path: Path) -> None:
+    """Else a prover could fit it on the models that are counted and name pilots that nobody compares."""
+    statement, files = drafted(tmp_path, pilot_original=4, pilot_retrained=8)
+    assert parse(files["plan.json"])["score"]["name"] == "combined"  # type: ignore[index,call-overload]
+    assert checked(statement, files).derived == "REFUTED"
+    claims = statement["predicate"]["claims"]
+    claims[:] = [entry for entry in claims if entry["type"] != "split"]
+    found = checked(statement, files)
+    assert found.rejected == ()
+    assert found.derived == "INCONCLUSIVE"
+    assert "nothing shows that its score was fitted on other models" in found.reasons[0]
 
 
 def test_a_failed_model_helps_nobody(honest: tuple[Json, dict[str, bytes]]) -> None:

@@ -248,6 +248,11 @@ BAD: list[tuple[str, Callable[[World], None], str]] = [
     ("a wrong key", lambda w: edit(w, "trained = 900", "trained = 900\nrecords = 3"), "[outside] records: unknown key"),
     ("no method", lambda w: edit(w, 'method = "our method 3"\n', ""), "[outside] method"),
     ("another table", lambda w: edit(w, "[outside]", "[training]\n[outside]"), "unknown key 'training'"),
+    (
+        "one after another",
+        lambda w: edit(w, "slots = 32", "slots = 32\nsequential = true"),
+        "handed in all at once",
+    ),
     ("a fixed original", lambda w: edit(w, "slots = 32", 'slots = 32\noriginal = "fixed"'), "need a fresh original"),
     ("too few models", lambda w: w.write(pools(unlearned=3, retrained=9)), "at least 4 models"),  # type: ignore[list-item,return-value]
     ("too small to refute", lambda w: w.write(pools(unlearned=12, retrained=12)), "cannot refute eps*"),  # type: ignore[list-item,return-value]
@@ -281,6 +286,10 @@ def test_bad_input_is_one_clear_error(
     [
         (("audit", "--scores", "scores.npz"), "--scores: needs --plan"),
         (("audit", "--scores", "scores.npz", "--plan", "plan.toml", "--method", "npo"), "--method: says nothing"),
+        (
+            ("audit", "--scores", "scores.npz", "--plan", "plan.toml", "--procedure", "none"),
+            "--procedure: says nothing",
+        ),
         (("audit",), "expected MODEL and --forget FILE, or --scores"),
         (("audit", "--scores", "scores.csv", "--plan", "plan.toml"), "ending '.csv'"),
     ],

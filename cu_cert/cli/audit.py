@@ -83,11 +83,13 @@ def command(
             "--forget": forget is not None,
             "--method": method is not None,
             "--set": bool(options),
+            "--procedure": procedure != "auto",
             "--original": original is not None,
             "--budget": budget is not None,
             "--no-retrain": no_retrain,
             "--dry-run": dry_run,
             "--gate": gate,
+            "--trust": trust is not None,
             "--allow-missing": allow_missing,
         }
         run_scores(

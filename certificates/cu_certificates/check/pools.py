@@ -132,7 +132,8 @@ def eps_lower(claim: Node, context: Context) -> Outcome:
     finding = context.finding(question)
     finding.bound = bound
     finding.generous = _bound(*counts(table.unlearned, table.retrained, threshold, worst=False), sizes, alpha, delta)
-    finding.split = True  # no model stands in two rows, and score and threshold come from the halves not counted
+    if context.setting.node("score").text("name") == "calibrated":
+        finding.split = True  # no model stands in two rows, and the halves that fit the score are not counted
     return "assumed", f"{true} of {sizes.unlearned} against {false} of {sizes.retrained}: eps >= {printed(bound)}"
 
 
