@@ -166,7 +166,7 @@ def read_document(path: Path) -> Document:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); expected a cu-cert.toml") from None
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); expected a TOML file") from None
     try:
         content = raw.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -66,6 +66,7 @@ PLANS: list[tuple[str, Edit, str]] = [
     ("another reference", lambda p: p.update(reference="noop"), "expected retrain"),
     ("one original for all", lambda p: p.update(original="first"), "expected redrawn"),
     ("another score", lambda p: p["score"].update(name="constant"), "expected combined"),
+    ("a score of another design", lambda p: p["score"].update(name="margin"), "need combined"),
     ("another version of the score", lambda p: p["score"].update(version=2), "version: 2"),
     ("another format", lambda p: p.update(kind="cu-cert-plan/2"), "expected cu-cert-plan/1"),
     ("no attempt", lambda p: p.update(attempt=0), "attempt: 0"),

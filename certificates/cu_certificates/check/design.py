@@ -12,6 +12,12 @@ from typing import Final
 from .fields import Node
 from .strict import Rejected, canonical
 
+FITTED: Final = ("combined", "mean", "likelihood", "discriminant", "worst")
+"""Scores of a whole model that are fitted on pilots."""
+
+SCORES: Final = (*FITTED, "calibrated", "margin")
+"""How a score comes about: fitted on pilots, fitted on a calibration half, or fixed."""
+
 
 @dataclass(frozen=True)
 class Design:
@@ -20,34 +26,30 @@ class Design:
     Args:
         attack: The claim type of its test.
         evidence: Id of the evidence file in which it judges.
+        scores: The scores by which it may judge.
         conclusive: Whether it may end in "not refuted"; a design without retrained models may not.
     """
 
     attack: str
     evidence: str
+    scores: tuple[str, ...] = FITTED
     conclusive: bool = True
 
 
 DESIGNS: Final[dict[str, dict[str, Design]]] = {
     "procedure": {
         "coins": Design("eps-coinflip", "slots"),
-        "sequential": Design("eps-sequential", "slots"),
-        "pools": Design("eps-lower", "pools"),
+        "sequential": Design("eps-sequential", "slots", ("combined",)),
+        "pools": Design("eps-lower", "pools", (*FITTED, "calibrated")),
     },
     "artifact": {
         "references": Design("conformal-p", "artifact"),
-        "labels": Design("label-p", "labels", conclusive=False),
+        "labels": Design("label-p", "labels", ("margin",), conclusive=False),
     },
 }
 """The designs of each question; a plan that names none has the first."""
 
 QUESTIONS: Final = tuple(DESIGNS)
-
-FITTED: Final = ("combined", "mean", "likelihood", "discriminant", "worst")
-"""Scores of a whole model that are fitted on pilots."""
-
-SCORES: Final = (*FITTED, "calibrated", "margin")
-"""How a score comes about: fitted on pilots, fitted on a calibration half, or fixed."""
 
 LEVELS: Final = {
     "exact": ("EXACT_BITWISE", "EXACT_IN_LAW", "NUMERIC_EXACT"),
@@ -172,12 +174,11 @@ def require_setting(plan: Node, entry: Node, predicate: Node) -> None:
     score = plan.node("score")
     name = score.text("name", *SCORES)
     score.whole("version", 1, 1)
-    designs = {design_name(plan, question) for question in plan.texts("questions")}
-    if designs & {"coins", "sequential", "references"}:
-        if name not in FITTED or ("sequential" in designs and name != "combined"):
-            raise Rejected(
-                f"{score.path}.name: {name!r}; the planned designs need another score, 'combined' for example"
-            )
+    for question in plan.texts("questions"):
+        known = design_of(plan, question).scores
+        if name not in known:
+            raise Rejected(f"{score.path}.name: {name!r}; the planned designs need {' or '.join(known)}")
+    if name in FITTED:
         score.whole("pilots", 2, MAX_SLOTS)
     if plan.node("request").whole("size", 1) != request.whole("size"):
         raise Rejected(f"{request.path}.size: differs from plan.json")
