@@ -12,7 +12,7 @@ from cu_certificates.policy import NEVER_EXCEPTED, Policy, PolicyException
 
 Outcome = Literal["ok", "violated", "inconclusive", "untrusted"]
 
-SUPPORTED: Final = ("proved", "assumed")
+SUPPORTED: Final = ("proved", "replayed", "assumed")
 """Statuses of a claim that follows from evidence at hand."""
 
 MAX_FACTS: Final = 6

@@ -22,6 +22,10 @@ from cu_certificates.errors import UntrustedError, UsageError
 PREDICATE_BASE: Final = "https://cu-cert.example/predicate"
 """A reserved name; changing it is a change of format."""
 PREDICATE_TYPE: Final = PREDICATE_BASE + "/unlearning-audit/v1"
+REVOCATION_TYPE: Final = PREDICATE_BASE + "/revocation/v1"
+ROTATION_TYPE: Final = PREDICATE_BASE + "/key-rotation/v1"
+GATE_TYPE: Final = "https://in-toto.io/attestation/svr/v0.2"
+"""in-toto's Simple Verification Result: what a gate signs."""
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
 MAX_SUBJECTS: Final = 999
@@ -52,13 +56,16 @@ def pae(payload_type: str, payload: bytes) -> bytes:
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
 
-def statement(subjects: Mapping[str, str], predicate: Mapping[str, Any]) -> bytes:
+def statement(
+    subjects: Mapping[str, str], predicate: Mapping[str, Any], *, predicate_type: str = PREDICATE_TYPE
+) -> bytes:
     """Return the payload: an in-toto Statement v1 in canonical JSON.
 
     Args:
         subjects: The file name of each subject and its SHA-256 in lower-case hexadecimal, in the order they are
             to be listed.
         predicate: The certificate itself.
+        predicate_type: What kind of document it is.
 
     Raises:
         UsageError: A digest is malformed, the predicate is empty or holds something that canonical JSON cannot say.
@@ -73,7 +80,7 @@ def statement(subjects: Mapping[str, str], predicate: Mapping[str, Any]) -> byte
     document = {
         "_type": STATEMENT_TYPE,
         "subject": [{"name": name, "digest": {"sha256": digest}} for name, digest in subjects.items()],
-        "predicateType": PREDICATE_TYPE,
+        "predicateType": predicate_type,
         "predicate": dict(predicate),
     }
     try:
@@ -230,11 +237,12 @@ def _read_subjects(entries: object) -> dict[str, str]:
     return found
 
 
-def read_statement(payload: bytes) -> Statement:
+def read_statement(payload: bytes, *, predicate_type: str = PREDICATE_TYPE) -> Statement:
     """Read payload bytes: exact fields, exact types, digests in their one spelling, the model among the subjects.
 
     Args:
         payload: The bytes of the statement, as they were signed.
+        predicate_type: The only kind of document that is accepted; an audit must name its model as a subject.
 
     Raises:
         UntrustedError: The bytes are something else.
@@ -244,11 +252,13 @@ def read_statement(payload: bytes) -> Statement:
     except Rejected as error:
         raise UntrustedError("carrier", str(error)) from None
     document = require_object(parsed, "payload", {"_type", "subject", "predicateType", "predicate"})
-    for name, expected in (("_type", STATEMENT_TYPE), ("predicateType", PREDICATE_TYPE)):
+    for name, expected in (("_type", STATEMENT_TYPE), ("predicateType", predicate_type)):
         if document[name] != expected:
             raise UntrustedError("carrier", f"{name} is {document[name]!r:.200}; expected exactly {expected!r}")
     require_object(document["predicate"], "predicate")
     found = Statement(document=document, subjects=_read_subjects(document["subject"]))
+    if predicate_type != PREDICATE_TYPE:
+        return found
     name = found.text("scope", "model", "name")
     stated = require_digest(found.predicate["scope"]["model"].get("digest"), "predicate.scope.model.digest")
     if found.subjects.get(name) != stated:

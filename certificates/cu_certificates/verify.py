@@ -291,11 +291,12 @@ def _check_claims(payload: bytes, files: dict[str, bytes], allow_missing: bool, 
         )
     if check.missing and not allow_missing:
         raise UntrustedError("evidence", f"the checker needs {', '.join(check.missing)}, which is not at hand")
-    counts = {status: sum(claim.status == status for claim in check.claims) for status in ("proved", "assumed")}
-    rest = len(check.claims) - sum(counts.values())
+    derived = ("proved", "replayed", "assumed")
+    counts = {status: sum(claim.status == status for claim in check.claims) for status in derived}
+    told = ", ".join(f"{number} {status}" for status, number in counts.items() if number or status != "replayed")
     log.add(
         "claims",
-        f"{len(check.claims)} claims: {counts['proved']} proved, {counts['assumed']} assumed, {rest} unverified",
+        f"{len(check.claims)} claims: {told}, {len(check.claims) - sum(counts.values())} unverified",
         "not checked" if check.missing else "ok",
     )
     return check

@@ -20,8 +20,8 @@ from .strict import Rejected, parse
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE: Final = "https://cu-cert.example/predicate/unlearning-audit/v1"
 REPORT_NAME: Final = "report.html"
-DECIDING: Final = ("eps-coinflip", "eps-sequential", "eps-lower", "eps-group")
-"""The claim types that decide a question when the plan asks for them."""
+DECIDING: Final = ("eps-coinflip", "eps-sequential", "eps-lower", "eps-group", "chain", "absent", "replay", "dp-bound")
+"""The claim types on which a verdict can rest: those that answer a question, and those behind a stated guarantee."""
 MAX_CLAIMS: Final = 10_000
 
 _VERSION: Final = re.compile(r"1\.(0|[1-9][0-9]{0,3})")
@@ -165,8 +165,15 @@ def derive_verdict(
             gaps += _gaps(question, finding, context.tested_eps)
             if not context.design(question).conclusive:
                 gaps.append(f"{question}: compares with no retrained model, so it can refute but never clear")
+    refuting += context.provenance.contradictions
     if refuting:
         return "REFUTED", refuting
+    beside = [f"beside it: {gap}" for gap in gaps]
+    guarantee = context.subject.text("guarantee")
+    if guarantee == "exact" and (steps := _by_provenance(context)):
+        return "EXACT_BY_PROVENANCE", steps + beside
+    if guarantee == "certified" and context.theorems:
+        return "BOUNDED_BY_THEOREM", context.theorems + beside
     if gaps:
         return "INCONCLUSIVE", gaps
     return "NOT_REFUTED", [
@@ -174,6 +181,19 @@ def derive_verdict(
         f"eps* = {shown(context.tested_eps)}; both controls behaved and the planned power is reached"
         for question in context.questions()
     ]
+
+
+def _by_provenance(context: Context) -> list[str]:
+    """What a verdict of exactness rests on, one line each; empty when a part of it is missing."""
+    found = context.provenance
+    replay = context.plan.has("replay")
+    if not found.chain or not found.wanted <= found.absent or (replay and not found.replayed):
+        return []
+    lines = [
+        "the shards' states form one chain that ends in the audited model",
+        f"every commitment of the request is absent from {len(found.wanted)} manifests that were trained on anew",
+    ]
+    return [*lines, "the steps drawn for replay agree bit for bit"] if replay else lines
 
 
 def _gaps(question: str, finding: Finding, tested: Fraction) -> list[str]:

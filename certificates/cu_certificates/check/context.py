@@ -64,6 +64,25 @@ class Finding:
 
 
 @dataclass
+class Provenance:
+    """What the rules established about how the model came about, for a method that states exactness.
+
+    Args:
+        chain: Whether the shards' states form one chain that ends in the audited model.
+        absent: Merkle roots (hex) of manifests of which every commitment of the request was shown to be absent.
+        wanted: Roots of the manifests that the chain says were trained on anew and so must be among ``absent``.
+        replayed: Whether the replayed steps are as many as the plan asks for, and all of them agree.
+        contradictions: What speaks against the stated provenance, one line each; any of them refutes.
+    """
+
+    chain: bool | None = None
+    absent: set[str] = field(default_factory=set)
+    wanted: set[str] = field(default_factory=set)
+    replayed: bool | None = None
+    contradictions: list[str] = field(default_factory=list)
+
+
+@dataclass
 class Context:
     """The certificate under examination.
 
@@ -74,6 +93,8 @@ class Context:
         claims: The claims examined so far, by id.
         proven: The number that a claim established, by id.
         unseen: The absent file behind a claim that could not be examined, by id.
+        provenance: What was established about how the model came about.
+        theorems: One line for each upper bound on eps that follows from a theorem and covers the stated guarantee.
     """
 
     predicate: Node
@@ -82,6 +103,8 @@ class Context:
     claims: dict[str, Node] = field(default_factory=dict)
     proven: dict[str, Fraction] = field(default_factory=dict)
     unseen: dict[str, str] = field(default_factory=dict)
+    provenance: Provenance = field(default_factory=Provenance)
+    theorems: list[str] = field(default_factory=list)
     _files: dict[str, bytes] = field(default_factory=dict)
     _reading: dict[str, Node] = field(default_factory=dict)
     _rows: dict[str, list[Node]] = field(default_factory=dict)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-Status = Literal["proved", "assumed", "unverified", "rejected"]
+Status = Literal["proved", "replayed", "assumed", "unverified", "rejected"]
 
 VERDICTS: Final = ("REFUTED", "EXACT_BY_PROVENANCE", "BOUNDED_BY_THEOREM", "INCONCLUSIVE", "NOT_REFUTED")
 
@@ -20,8 +20,9 @@ class ClaimResult:
     Args:
         id: The claim's id in the certificate.
         type: The claim's type.
-        status: ``proved`` (re-derived from evidence by arithmetic), ``assumed`` (arithmetic holds, rests on an
-            assumption that evidence cannot settle), ``unverified`` (descriptive, or its evidence is not at hand),
+        status: ``proved`` (re-derived from evidence by arithmetic), ``replayed`` (the evidence is a log of training
+            steps that were run again, bit for bit), ``assumed`` (arithmetic holds, rests on an assumption that
+            evidence cannot settle), ``unverified`` (descriptive, or its evidence is not at hand),
             ``rejected`` (does not follow).
         detail: One line for a person: what was re-derived, or what was found and expected.
     """
