@@ -110,22 +110,36 @@ def command(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where to write the page.")] = Path(
         "report.html"
     ),
+    pdf: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Also print the page to this PDF, an unsigned copy; needs an installed Chromium.",
+            show_default=False,
+        ),
+    ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Draw the report of a certificate again; without trusted keys the page says that nothing was checked."""
     from datetime import UTC
 
     from cu_certificates._files import write_atomic, write_new
+    from cu_certificates.pdf import find_browser, print_pdf
 
+    if pdf is not None:
+        find_browser()  # before anything is written
     page = draw(file, trust=trust, now=datetime.now(UTC))
     # A page that nobody checked must not take the place of a signed one that lies there under the usual name.
     write = write_new if trust is None else write_atomic
     write(output, page.data, what="report")
+    if pdf is not None:
+        print_pdf(page.data, pdf)
     if json_output:
         document = {
             "schema": "cu-cert-report/1",
             "file": str(file),
             "output": str(output),
+            "pdf": None if pdf is None else str(pdf),
             "status": page.status,
             "verdict": {"stated": page.verdict},
             "payload": {"sha256": page.payload_sha256},
@@ -135,3 +149,5 @@ def command(
         return
     note = f"; not at hand: {', '.join(page.missing)}" if page.missing else ""
     typer.echo(plain(f"{output}: {page.status}; states {page.verdict or 'no verdict (draft)'}{note}"))
+    if pdf is not None:
+        typer.echo(plain(f"{pdf}: the same page on paper, unsigned"))
