@@ -99,7 +99,8 @@ def test_a_dishonest_claim_is_rejected(
     statement, files = deepcopy(honest)
     edit(claim(statement, name))
     found = checked(statement, files)
-    assert [result.id for result in found.rejected] == [name]
+    below = ["x-mu"] if name == "c-eps-procedure" else []  # the Gaussian extrapolation starts from the same counts
+    assert [result.id for result in found.rejected] == [name, *below]
     assert found.derived == "INCONCLUSIVE"
 
 

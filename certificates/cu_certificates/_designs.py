@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from cu_certificates.check.common import CONTROL_TAIL
 from cu_certificates.check.power import critical_guesses, power_at, smallest_accuracy, smallest_references
+from cu_certificates.check.tables import MAX_POOL
 from cu_certificates.check.tails import beta_binomial_tail, coinflip_bound, group_bound
 
 if TYPE_CHECKING:
@@ -110,6 +111,8 @@ def _references(plan: "Plan", subject: "Subject") -> Resolution:
 
 def _reference_problems(plan: "Plan") -> list[str]:
     sizes = plan.sizes
+    if max(sizes.references, sizes.negatives) > MAX_POOL:
+        return [f"artifact: {sizes.references} references, {sizes.negatives} controls; expected at most {MAX_POOL}"]
     rank = (plan.share() * (sizes.references + 1)).__floor__()
     if beta_binomial_tail(sizes.negatives, rank, sizes.references, sizes.negatives) > CONTROL_TAIL:
         return [f"artifact: {sizes.negatives} negative controls; so few can never fail"]

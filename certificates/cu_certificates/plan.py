@@ -11,6 +11,7 @@ from fractions import Fraction
 from typing import Any, Final
 
 from cu_certificates._design_labels import LABELS
+from cu_certificates._design_onerun import ONERUN
 from cu_certificates._design_pools import POOLS
 from cu_certificates._design_sequential import SEQUENTIAL
 from cu_certificates._designs import COINS, REFERENCES, Planner, Resolution
@@ -24,7 +25,7 @@ KIND: Final = "cu-cert-plan/1"
 DEFAULT_DESIGNS: Final = {question: next(iter(designs)) for question, designs in DESIGNS.items()}
 
 PLANNERS: Final[dict[str, dict[str, Planner]]] = {
-    "procedure": {"coins": COINS, "sequential": SEQUENTIAL, "pools": POOLS},
+    "procedure": {"coins": COINS, "sequential": SEQUENTIAL, "pools": POOLS, "onerun": ONERUN},
     "artifact": {"references": REFERENCES, "labels": LABELS},
 }
 
@@ -40,7 +41,7 @@ class Subject:
 
     Args:
         name: A short label; names the folder of its certificate in a demo.
-        model: SHA-256 (hex) of the model file.
+        model: SHA-256 (hex) of the model file; empty where the plan's coins decide on what it is trained.
         method: The method said to have made it, ``None`` when unknown.
         parameters: The method's effective parameters, printable.
         guarantee: What the method states: ``exact``, ``certified`` or ``none``.
@@ -79,7 +80,7 @@ class Subject:
         """Return the subject as it stands in ``plan.json``."""
         return {
             "name": self.name,
-            "model": {"sha256": self.model},
+            **({"model": {"sha256": self.model}} if self.model else {}),
             "method": self.method,
             "parameters": dict(self.parameters),
             "guarantee": self.guarantee,
@@ -138,7 +139,8 @@ class Plan:
             probability 0.8.
         sizes: How many models each part takes.
         request_root: Merkle root of the request.
-        request_size: Number of ids in the request.
+        request_size: Number of ids in the request, or what it was padded to.
+        request_least: The smallest number of ids that a padded size can stand for; ``None`` where it is not padded.
         recipe: Digest of the recipe.
         data: Keyed commitment to the training records.
         seed_commitment: C0 (hex).
@@ -168,6 +170,7 @@ class Plan:
     reference: str = "retrain"
     original: str = "redrawn"
     score: str = "combined"
+    request_least: int | None = None
 
     def __post_init__(self) -> None:
         if not self.questions or sorted(set(self.questions) & set(QUESTIONS)) != sorted(self.questions):
@@ -181,6 +184,8 @@ class Plan:
                 f"plan: attempt {self.attempt}, {self.request_size} ids, detect_eps {self.detect_eps}; expected at "
                 f"least 1 and 1, and 0 to {MAX_EPS}"
             )
+        if self.request_least is not None and not 1 <= self.request_least <= self.request_size:
+            raise UsageError(f"plan: padded from {self.request_least} to {self.request_size} ids; expected 1 or more")
         for what, found in (("name", [s.name for s in self.subjects]), ("file", [s.model for s in self.subjects])):
             if not found or len(set(found)) != len(found):
                 raise UsageError(
@@ -212,6 +217,11 @@ class Plan:
         """Return how many of ``guesses`` planned guesses are made: half of them when one direction is stated."""
         return guesses if self.direction == "both" else guesses // 2
 
+    @property
+    def padded_to(self) -> int | None:
+        """The number of leaves of a padded request; ``None`` where it is not padded."""
+        return None if self.request_least is None else self.request_size
+
     def planner(self, question: str) -> Planner:
         """Return the design of a question."""
         return PLANNERS[question][self.designs[question]]
@@ -232,7 +242,7 @@ class Plan:
             "alphaTotal": str(self.alpha_total),
             "alphaSplit": {question: str(self.share()) for question in self.questions},
             "detectEps": str(self.detect_eps),
-            "request": {"root": self.request_root, "size": self.request_size},
+            "request": self._request(),
             "recipe": {"sha256": self.recipe},
             "data": {"sha256": self.data},
             "reference": self.reference,
@@ -256,6 +266,11 @@ class Plan:
             },
             "seedCommitment": {"sha256": self.seed_commitment},
         }
+
+    def _request(self) -> dict[str, Any]:
+        size, least = self.request_size, self.request_least
+        padded = {} if least is None else {"padded": {"from": least, "to": size}}
+        return {"root": self.request_root, "size": size, **padded}
 
     def to_bytes(self) -> bytes:
         """Return the canonical bytes that are hashed."""

@@ -8,7 +8,6 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from decimal import ROUND_CEILING, Context, Decimal
 from fractions import Fraction
-from functools import lru_cache
 from math import comb
 from typing import Final
 
@@ -16,8 +15,6 @@ from .strict import Rejected
 from .tails import DIGITS, cp_lower, enclose, exponential, floor_step, group_bound
 
 _UP: Final = Context(prec=DIGITS, rounding=ROUND_CEILING)
-
-_cp_lower = lru_cache(maxsize=4096)(cp_lower)  # the choice of a threshold asks for the same counts again and again
 
 
 def _require(alpha: Fraction, *pools: int) -> None:
@@ -165,7 +162,7 @@ def counts_bound(
     _require(alpha, unlearned, retrained)
     if not (0 <= true <= unlearned and 0 <= false <= retrained):
         raise Rejected(f"{true} of {unlearned} and {false} of {retrained}; expected counts from 0 to the pool's size")
-    tpr, fpr = _cp_lower(unlearned, true, alpha / 2), 1 - _cp_lower(retrained, retrained - false, alpha / 2)
+    tpr, fpr = cp_lower(unlearned, true, alpha / 2), 1 - cp_lower(retrained, retrained - false, alpha / 2)
     return rates_bound(tpr, fpr, delta, both=both)
 
 

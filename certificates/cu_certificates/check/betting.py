@@ -16,6 +16,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from fractions import Fraction
 from functools import lru_cache
 from itertools import accumulate
+from math import isqrt
 from typing import Final, Literal
 
 from .power import POWER
@@ -32,6 +33,7 @@ LAMBDAS: Final = ("0.05", "0.1", "0.2", "0.35", "0.5", "0.7", "0.9")
 DOWN: Final = Context(prec=40, rounding=ROUND_FLOOR, Emin=-(10**9), Emax=10**9)
 UP: Final = Context(prec=40, rounding=ROUND_CEILING, Emin=-(10**9), Emax=10**9)
 _STAKES: Final = tuple(Decimal(stake) for stake in LAMBDAS)
+_NOTHING: Final = Decimal(0)
 _ONE: Final = Decimal(1)
 
 _NEGLIGIBLE: Final = Decimal("1e-30")
@@ -213,24 +215,44 @@ def bets_needed(chance: Decimal, eps: Fraction, wanted: Fraction | None, most: i
         wanted: Wealth that refutes.
         most: Most bets.
     """
-    wins = _wins_wanted(floor_step(eps) + STEP, wanted, most)
+    made, refuted = _passage(chance, _wins_wanted(floor_step(eps) + STEP, wanted, most), most)
+    return made if refuted >= POWER else None
+
+
+def _passage(chance: Decimal, wins: Sequence[int], most: int) -> tuple[int, Decimal]:
+    """Bet until eps is refuted with probability 0.8, at most ``most`` times.
+
+    Args:
+        chance: Of a right guess.
+        wins: What :func:`_wins_wanted` returns.
+        most: Most bets.
+
+    Returns:
+        The bets made, and the chance that they refuted, rounded down.
+    """
     wrong = DOWN.subtract(_ONE, chance)
-    alive, refuted = {0: _ONE}, Decimal(0)  # by the number of wrong bets
+    # The states that are alive have first, first + 1, ... wrong bets. Refuted ones have fewer: a state with more wrong
+    # bets has fewer right ones and needs more.
+    first, alive, refuted = 0, [_ONE], Decimal(0)
     for made in range(1, most + 1):
-        following: dict[int, Decimal] = {}
-        for lost, share in alive.items():
-            won = DOWN.multiply(share, chance)
-            if made - lost >= wins[lost]:
-                refuted = DOWN.add(refuted, won)
-            elif won > _NEGLIGIBLE:
-                following[lost] = DOWN.add(following.get(lost, Decimal(0)), won)
-            missed = DOWN.multiply(share, wrong)
-            if missed > _NEGLIGIBLE:
-                following[lost + 1] = DOWN.add(following.get(lost + 1, Decimal(0)), missed)
+        won = [DOWN.multiply(share, chance) for share in alive]
+        missed = [DOWN.multiply(share, wrong) for share in alive]
+        following = [*map(DOWN.add, [*won, _NOTHING], [_NOTHING, *missed])]
+        start = 0
+        while start < len(following) and made - first - start >= wins[first + start]:
+            refuted = DOWN.add(refuted, following[start])
+            start += 1
         if refuted >= POWER:
-            return made
-        alive = following
-    return None
+            return made, refuted
+        end = len(following)
+        while end > start and following[end - 1] <= _NEGLIGIBLE:
+            end -= 1
+        while start < end and following[start] <= _NEGLIGIBLE:
+            start += 1
+        first, alive = first + start, following[start:end]
+        if not alive:
+            break
+    return most, refuted
 
 
 def _wins_wanted(eps: Fraction, wanted: Fraction | None, most: int) -> list[int]:
@@ -260,11 +282,17 @@ def accuracy_needed(bets: int, eps: Fraction, wanted: Fraction | None) -> Fracti
     """Return the smallest accuracy on the printed grid with which ``bets`` bets refute eps with probability 0.8."""
     if bets_needed(_ONE, eps, wanted, bets) is None:
         return None
+    wins = _wins_wanted(floor_step(eps) + STEP, wanted, bets)
     low, high = 0, int(1 / STEP)
+    # Fewest right ones among all bets that refute at the end: about that share is needed, and a little more.
+    fewest = bets - max(lost for lost, needed in enumerate(wins) if lost + needed <= bets)
+    guess, width = fewest * high // bets, max(high // (2 * isqrt(bets)), 1)
     while high - low > 1:
-        middle = (low + high) // 2
-        if bets_needed(enclose(middle * STEP).low, eps, wanted, bets) is not None:
-            high = middle
+        # Any place between the two will do; this one closes in from the guess in growing steps, then halves.
+        middle = guess if low < guess < high else (low + high) // 2
+        if _passage(enclose(middle * STEP).low, wins, bets)[1] >= POWER:
+            high, guess = middle, middle - width
         else:
-            low = middle
+            low, guess = middle, middle + width
+        width = max(width // 3, 1) if low > 0 and high < int(1 / STEP) else 2 * width
     return high * STEP

@@ -1,8 +1,9 @@
-"""What carries a signed payload: a sigstore bundle, alone or as one line of a report.
+"""What carries a signed payload: a sigstore bundle, alone or as one line of a report, or a bare DSSE envelope.
 
 Nothing here looks at a signature; this module only takes the carrier apart, and refuses every carrier that another
-reader could take apart differently. The rules are those of the strictest public verifiers: exact fields, exactly one
-signature, canonical base64 without white space.
+reader could take apart differently. The rules are those of the strictest public verifiers: exact fields, canonical
+base64 without white space, exactly one signature in a bundle. Several signatures over the same payload stand in a DSSE
+envelope of their own (``certificate.dsse.json``), because most readers of bundles refuse a second one.
 """
 
 import base64
@@ -15,13 +16,28 @@ from .strict import Rejected, decode_base64, parse
 MEDIA_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
 MAX_BUNDLE: Final = 24 * 1024 * 1024
 MAX_REPORT: Final = 64 * 1024 * 1024
+MAX_SIGNATURES: Final = 16
 
 _OPENING: Final = f'<script type="{MEDIA_TYPE};base64" id="cu-cert-bundle">'.encode()
 _CLOSING: Final = b"</script>\n"
 _LINE: Final = re.compile(rb"^" + re.escape(_OPENING) + rb"([A-Za-z0-9+/=]+)" + re.escape(_CLOSING), re.MULTILINE)
 # `grep -v` in the by-hand recipe removes every line that begins with the first of these, so it must stand only once.
 _MARKERS: Final = (b'<script type="application/vnd.dev.sigstore.bundle', b'id="cu-cert-bundle"')
+_BUNDLE_ONLY: Final = {"mediaType", "verificationMaterial", "dsseEnvelope", "_type"}
 _HEAD: Final = re.compile(rb"^<head>\n", re.MULTILINE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signature:
+    """One signature entry of an envelope; not verified.
+
+    Args:
+        keyid: The key that the entry names; a filter, never a reason to trust.
+        value: The signature bytes as the envelope holds them.
+    """
+
+    keyid: str
+    value: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,16 +47,14 @@ class Carrier:
     Args:
         payload: The bytes that were signed (inside DSSE's pre-authentication encoding).
         payload_type: The DSSE payload type as the envelope states it.
-        signature: The signature bytes as the envelope holds them.
-        keyid: The key that the signature entry names; a filter, never a reason to trust.
-        hint: The key that the bundle's verification material names.
+        signatures: The signatures in the order of the envelope, no two of one ``keyid``; a bundle holds one.
+        hint: The key that a bundle's verification material names; ``None`` for a bare envelope, which has none.
     """
 
     payload: bytes = field(repr=False)
     payload_type: str
-    signature: bytes = field(repr=False)
-    keyid: str
-    hint: str
+    signatures: tuple[Signature, ...]
+    hint: str | None
 
 
 def _exact(value: Any, names: set[str], where: str) -> dict[str, Any]:
@@ -59,17 +73,37 @@ def _text(value: Any, where: str) -> str:
     return value
 
 
-def _one_signature(value: Any) -> tuple[bytes, str]:
-    where = "bundle.dsseEnvelope.signatures"
+def _signatures(value: Any, where: str, most: int) -> tuple[Signature, ...]:
+    expected = "one signature" if most == 1 else f"1 to {most} signatures"
     if not isinstance(value, list):
-        raise Rejected(f"{where}: {type(value).__name__}; expected a list of one signature")
+        raise Rejected(f"{where}: {type(value).__name__}; expected a list of {expected}")
     if not value:
         raise Rejected(f"{where}: UNSIGNED, the envelope holds no signature; ask for the signed certificate")
-    if len(value) != 1:
-        raise Rejected(f"{where}: {len(value)} signatures; expected exactly one")
-    entry = _exact(value[0], {"keyid", "sig"}, f"{where}[0]")
-    signature = decode_base64(_text(entry["sig"], f"{where}[0].sig"), f"{where}[0].sig")
-    return signature, _text(entry["keyid"], f"{where}[0].keyid")
+    if len(value) > most:
+        hint = "exactly one; several signatures stand in a .dsse.json" if most == 1 else f"at most {most}"
+        raise Rejected(f"{where}: {len(value)} signatures; expected {hint}")
+    found: list[Signature] = []
+    for index, item in enumerate(value):
+        place = f"{where}[{index}]"
+        entry = _exact(item, {"keyid", "sig"}, place)
+        signature = decode_base64(_text(entry["sig"], f"{place}.sig"), f"{place}.sig")
+        keyid = _text(entry["keyid"], f"{place}.keyid")
+        if any(other.keyid == keyid for other in found):
+            raise Rejected(f"{place}.keyid: {keyid!r:.200} stands twice; expected one signature a key")
+        found.append(Signature(keyid=keyid, value=signature))
+    return tuple(found)
+
+
+def _envelope(value: Any, where: str, *, most: int, hint: str | None) -> Carrier:
+    envelope = _exact(value, {"payload", "payloadType", "signatures"}, where)
+    signatures = _signatures(envelope["signatures"], f"{where}.signatures", most)
+    payload = _text(envelope["payload"], f"{where}.payload")
+    return Carrier(
+        payload=decode_base64(payload, f"{where}.payload"),
+        payload_type=_text(envelope["payloadType"], f"{where}.payloadType"),
+        signatures=signatures,
+        hint=hint,
+    )
 
 
 def parse_bundle(data: bytes) -> Carrier:
@@ -84,7 +118,25 @@ def parse_bundle(data: bytes) -> Carrier:
     Raises:
         Rejected: A field is absent, unknown or has another value than the format demands.
     """
-    value = parse(data, "bundle", max_bytes=MAX_BUNDLE)
+    return _bundle(parse(data, "bundle", max_bytes=MAX_BUNDLE))
+
+
+def parse_dsse(data: bytes) -> Carrier:
+    """Take a DSSE envelope that stands alone apart; it may hold several signatures, each of another key.
+
+    Args:
+        data: The bytes of the file.
+
+    Returns:
+        The unverified parts; ``hint`` is ``None``.
+
+    Raises:
+        Rejected: A field is absent, unknown or has another value than the format demands, or a key stands twice.
+    """
+    return _envelope(parse(data, "envelope", max_bytes=MAX_BUNDLE), "envelope", most=MAX_SIGNATURES, hint=None)
+
+
+def _bundle(value: Any) -> Carrier:
     if isinstance(value, dict) and "_type" in value:
         raise Rejected("bundle: UNSIGNED, this is a bare statement without a signature; ask for the signed certificate")
     bundle = _exact(value, {"mediaType", "verificationMaterial", "dsseEnvelope"}, "bundle")
@@ -94,16 +146,8 @@ def parse_bundle(data: bytes) -> Carrier:
     key = _exact(material["publicKey"], {"hint"}, "bundle.verificationMaterial.publicKey")
     if material["tlogEntries"] != []:
         raise Rejected("bundle.verificationMaterial.tlogEntries: not an empty list; expected []")
-    envelope = _exact(bundle["dsseEnvelope"], {"payload", "payloadType", "signatures"}, "bundle.dsseEnvelope")
-    signature, keyid = _one_signature(envelope["signatures"])
-    payload = _text(envelope["payload"], "bundle.dsseEnvelope.payload")
-    return Carrier(
-        payload=decode_base64(payload, "bundle.dsseEnvelope.payload"),
-        payload_type=_text(envelope["payloadType"], "bundle.dsseEnvelope.payloadType"),
-        signature=signature,
-        keyid=keyid,
-        hint=_text(key["hint"], "bundle.verificationMaterial.publicKey.hint"),
-    )
+    hint = _text(key["hint"], "bundle.verificationMaterial.publicKey.hint")
+    return _envelope(bundle["dsseEnvelope"], "bundle.dsseEnvelope", most=1, hint=hint)
 
 
 def join_report(skeleton: bytes, bundle: bytes) -> bytes:
@@ -166,7 +210,7 @@ def split_report(html: bytes) -> tuple[bytes, bytes]:
 
 
 def load_any(data: bytes) -> tuple[Carrier, bytes | None]:
-    """Take apart a bundle or a report; which of the two it is shows from the first byte, not from a file name.
+    """Take apart a bundle, a report or an envelope; which of them it is shows from the content, not from a file name.
 
     Args:
         data: The bytes of the file.
@@ -175,9 +219,12 @@ def load_any(data: bytes) -> tuple[Carrier, bytes | None]:
         The unverified parts, and the skeleton when ``data`` is a report.
 
     Raises:
-        Rejected: ``data`` is neither, or is not in the one accepted form.
+        Rejected: ``data`` is none of them, or is not in the one accepted form.
     """
     if data.startswith(b"<"):
         skeleton, bundle = split_report(data)
         return parse_bundle(bundle), skeleton
-    return parse_bundle(data), None
+    value = parse(data, "bundle", max_bytes=MAX_BUNDLE)
+    if isinstance(value, dict) and not _BUNDLE_ONLY & set(value) and {"payload", "signatures"} & set(value):
+        return _envelope(value, "envelope", most=MAX_SIGNATURES, hint=None), None
+    return _bundle(value), None

@@ -20,7 +20,17 @@ from .strict import Rejected, parse
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE: Final = "https://cu-cert.example/predicate/unlearning-audit/v1"
 REPORT_NAME: Final = "report.html"
-DECIDING: Final = ("eps-coinflip", "eps-sequential", "eps-lower", "eps-group", "chain", "absent", "replay", "dp-bound")
+DECIDING: Final = (
+    "eps-coinflip",
+    "eps-sequential",
+    "eps-onerun",
+    "eps-lower",
+    "eps-group",
+    "chain",
+    "absent",
+    "replay",
+    "dp-bound",
+)
 """The claim types on which a verdict can rest: those that answer a question, and those behind a stated guarantee."""
 MAX_CLAIMS: Final = 10_000
 
@@ -166,6 +176,8 @@ def derive_verdict(
             if not context.design(question).conclusive:
                 gaps.append(f"{question}: compares with no retrained model, so it can refute but never clear")
     refuting += context.provenance.contradictions
+    if context.subject.text("guarantee") == "exact" and context.plan.has("replay") and not context.provenance.replayed:
+        gaps.append("replay: planned, but no steps were run again")
     if refuting:
         return "REFUTED", refuting
     beside = [f"beside it: {gap}" for gap in gaps]
@@ -179,6 +191,7 @@ def derive_verdict(
     return "NOT_REFUTED", [
         f"{question}: eps >= {printed(context.finding(question).bound or Fraction(0))} does not exceed "
         f"eps* = {shown(context.tested_eps)}; both controls behaved and the planned power is reached"
+        + (f", {about}" if (about := context.design(question).about) else "")
         for question in context.questions()
     ]
 
@@ -191,7 +204,7 @@ def _by_provenance(context: Context) -> list[str]:
         return []
     lines = [
         "the shards' states form one chain that ends in the audited model",
-        f"every commitment of the request is absent from {len(found.wanted)} manifests that were trained on anew",
+        "no commitment of the request lies in a manifest of the chain",
     ]
     return [*lines, "the steps drawn for replay agree bit for bit"] if replay else lines
 

@@ -1,5 +1,6 @@
 """Artifact question by rank among retrained references."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -61,13 +62,11 @@ def negative_outcome(claim: Node, context: Context) -> tuple[bool, str]:
     runs = planned_size(claim, "runs", len(artifact.negative))
     alpha, references = alpha_of(claim, context, "artifact"), len(artifact.references)
     rank = (alpha * (references + 1)).__floor__()
-    alarms = 0
-    for model in artifact.negative:
-        if model.score is None:
-            alarms += 1
-            continue
-        above, failed = _at_least(artifact.references, model)
-        alarms += 1 + above + failed <= rank
+    scores = sorted(reference.score for reference in artifact.references if reference.score is not None)
+    # An alarm: at most ``rank`` of the references + 1 models score at least as high, failed references among them.
+    alarms = sum(
+        model.score is None or 1 + references - bisect_left(scores, model.score) <= rank for model in artifact.negative
+    )
     if claim.whole("alarms") != alarms:
         raise Rejected(f"{claim.path}.alarms: {claim.whole('alarms')}; the evidence gives {alarms}")
     if beta_binomial_tail(runs, rank, references, runs) > CONTROL_TAIL:

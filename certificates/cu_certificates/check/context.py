@@ -8,11 +8,14 @@ from hashlib import sha256
 from typing import Final
 
 from .bet_table import BetTable, BettingSizes, read_bets, read_betting
+from .candidate_table import CandidateTable, RunSizes, read_candidates, read_references, read_run
+from .chain_table import Chains, read_chains
 from .design import (
     Coins,
     Design,
     design_name,
     design_of,
+    planned_model,
     read_coins,
     require_plan,
     require_setting,
@@ -21,6 +24,7 @@ from .design import (
 )
 from .fields import Node
 from .label_table import LabelTable, read_labels
+from .manifests import MAX_LEAVES, Tree, read_commitments
 from .pool_table import PoolTable, read_pools
 from .strict import Rejected, parse
 from .tables import ArtifactTable, PilotTable, SlotTable, read_artifact, read_pilots, read_slots, rows
@@ -70,7 +74,7 @@ class Provenance:
     Args:
         chain: Whether the shards' states form one chain that ends in the audited model.
         absent: Merkle roots (hex) of manifests of which every commitment of the request was shown to be absent.
-        wanted: Roots of the manifests that the chain says were trained on anew and so must be among ``absent``.
+        wanted: Roots of all manifests of the chain, which must be among ``absent``.
         replayed: Whether the replayed steps are as many as the plan asks for, and all of them agree.
         contradictions: What speaks against the stated provenance, one line each; any of them refutes.
     """
@@ -177,7 +181,7 @@ class Context:
         """The plan's entry for the audited model."""
         digest = self.predicate.node("scope").node("model").digest()
         for entry in self.plan.nodes("subjects"):
-            if entry.digest("model") == digest:
+            if planned_model(self.plan, entry) in (digest, None):
                 break
         else:
             raise Rejected("plan.json: does not name the audited model's digest among its subjects")
@@ -249,6 +253,27 @@ class Context:
         )
 
     @cached_property
+    def run(self) -> RunSizes:
+        """The sizes of the procedure question by one run."""
+        return read_run(self.setting, self.subject)
+
+    @cached_property
+    def candidates(self) -> CandidateTable:
+        """The table of the procedure question by one run."""
+        table = read_candidates(
+            self.rows("onerun"),
+            self.evidence_name("onerun"),
+            plan=self.plan,
+            plan_digest=self.plan_digest,
+            sizes=self.run,
+            references=read_references(self.evidence("references"), self.evidence_name("references"), self.run),
+            identity=self.subject.value.get("method") == "identity",
+        )
+        if table.file != self.predicate.node("scope").node("model").digest():
+            raise Rejected("evidence/onerun: the judged file is not the audited model")
+        return table
+
+    @cached_property
     def artifact(self) -> ArtifactTable:
         """The table of the artifact question."""
         table = read_artifact(self.evidence("artifact"), self.evidence_name("artifact"), plan=self.setting)
@@ -272,6 +297,25 @@ class Context:
         return read_pilots(
             self.rows("pilots"), self.evidence_name("pilots"), self.setting.node("score").whole("pilots")
         )
+
+    @cached_property
+    def request_tree(self) -> Tree:
+        """The tree over the request's commitments."""
+        stated = self.predicate.node("request").node("commitment")
+        size = self.plan.node("request").whole("size", 1, MAX_LEAVES)
+        if stated.whole("size", 1, MAX_LEAVES) != size:
+            raise Rejected(f"{stated.path}.size: differs from plan.json")
+        return Tree(stated.hex("root"), size)
+
+    @cached_property
+    def commitments(self) -> tuple[bytes, ...]:
+        """The request's commitments, in rising order."""
+        return read_commitments(self.rows("commitments"), self.evidence_name("commitments"), self.request_tree)
+
+    @cached_property
+    def chains(self) -> Chains:
+        """The chain that ends in the audited model, and the one before it."""
+        return read_chains(self.rows("chain"), self.evidence_name("chain"))
 
     def assume(self, claim: Node, *needed: str) -> None:
         """Demand that the certificate lists the assumptions on which a claim rests.

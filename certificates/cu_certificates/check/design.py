@@ -10,13 +10,14 @@ from fractions import Fraction
 from typing import Final
 
 from .fields import Node
+from .request import padded_from
 from .strict import Rejected, canonical
 
 FITTED: Final = ("combined", "mean", "likelihood", "discriminant", "worst")
 """Scores of a whole model that are fitted on pilots."""
 
-SCORES: Final = (*FITTED, "calibrated", "margin")
-"""How a score comes about: fitted on pilots, fitted on a calibration half, or fixed."""
+SCORES: Final = (*FITTED, "calibrated", "margin", "lira-offline")
+"""How a score comes about: fitted on pilots, fitted on a calibration half, or fixed (the last on named references)."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,16 @@ class Design:
         evidence: Id of the evidence file in which it judges.
         scores: The scores by which it may judge.
         conclusive: Whether it may end in "not refuted"; a design without retrained models may not.
+        drawn: Whether its coins decide on what the audited model is trained. Such a plan comes before the model.
+        about: What the request was, where the certificate's is no one's; added to the reason of "not refuted".
     """
 
     attack: str
     evidence: str
     scores: tuple[str, ...] = FITTED
     conclusive: bool = True
+    drawn: bool = False
+    about: str = ""
 
 
 DESIGNS: Final[dict[str, dict[str, Design]]] = {
@@ -41,6 +46,9 @@ DESIGNS: Final[dict[str, dict[str, Design]]] = {
         "coins": Design("eps-coinflip", "slots"),
         "sequential": Design("eps-sequential", "slots", ("combined",)),
         "pools": Design("eps-lower", "pools", (*FITTED, "calibrated")),
+        "onerun": Design(
+            "eps-onerun", "onerun", ("lira-offline",), drawn=True, about="for records drawn as those of this run were"
+        ),
     },
     "artifact": {
         "references": Design("conformal-p", "artifact"),
@@ -101,6 +109,22 @@ def design_of(plan: Node, question: str) -> Design:
     return DESIGNS[question][design_name(plan, question)]
 
 
+def planned_model(plan: Node, entry: Node) -> str | None:
+    """Return the digest that a plan gives to a subject's model; ``None`` where the plan had to come before the model.
+
+    Raises:
+        Rejected: A plan whose coins decide on what a model is trained names that model, or asks for anything else.
+    """
+    questions = plan.texts("questions")
+    if not any(design_of(plan, question).drawn for question in questions):
+        return entry.digest("model")
+    if entry.has("model"):
+        raise Rejected(f"{entry.path}.model: named, but the plan's own coins decide on what this model is trained")
+    if len(questions) != 1 or len(plan.nodes("subjects")) != 1:
+        raise Rejected("plan: its coins decide on what the model is trained; expected one question about one subject")
+    return None
+
+
 def same(first: object, second: object) -> bool:
     """Whether two JSON values are equal; Python's ``==`` would take ``true`` for 1."""
     return canonical(first) == canonical(second)
@@ -138,7 +162,7 @@ def require_plan(plan: Node, stated: Node) -> None:
     plan.number("detectEps")
     subjects = plan.nodes("subjects")
     for what, found in (
-        ("model", [entry.digest("model") for entry in subjects]),
+        ("model", [planned_model(plan, entry) for entry in subjects]),
         ("name", [entry.text("name") for entry in subjects if entry.has("name")]),
     ):
         if len(set(found)) != len(found):
@@ -182,6 +206,9 @@ def require_setting(plan: Node, entry: Node, predicate: Node) -> None:
         score.whole("pilots", 2, MAX_SLOTS)
     if plan.node("request").whole("size", 1) != request.whole("size"):
         raise Rejected(f"{request.path}.size: differs from plan.json")
+    # The plan's range is the certificate's: whether a size is padded is not for the certificate alone to say.
+    if padded_from(plan.node("request")) != padded_from(request):
+        raise Rejected(f"{request.path}.padded: differs from plan.json")
     for key in ("data", "recipe"):
         if plan.digest(key) != scope.node(key).digest():
             raise Rejected(f"{scope.path}.{key}.digest: differs from plan.json")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .carrier import load_any
 from .checker import check_payload
+from .receipt import MAX_RECEIPT, SAYS, check_receipt
 from .result import CheckResult
 from .strict import MAX_BYTES, Rejected
 
@@ -92,13 +93,60 @@ def accepted(result: CheckResult) -> bool:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the program; returns 0 when every claim follows, 4 when one does not, 2 when a file is missing."""
+    """Run the program; returns 0 when every claim or a receipt follows, 4 when not, 2 when a file is missing."""
     parser = argparse.ArgumentParser(prog="cu-cert-check", description="Re-derive the claims of a certificate.")
-    parser.add_argument("file", type=Path, help="certificate.sigstore.json, report.html or certificate.draft.json")
+    parser.add_argument(
+        "file", type=Path, nargs="?", help="certificate.sigstore.json, report.html or certificate.draft.json"
+    )
     parser.add_argument("--evidence", type=Path, help="folder with plan.json and evidence/ (default: beside FILE)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--receipt", type=Path, help="check a receipt; FILE is then the certificate that it names, and may be left out"
+    )
+    parser.add_argument("--id", help="with --receipt: the id (others may read what stands on a command line)")
+    parser.add_argument("--id-file", help="with --receipt: a file that holds the id alone; - for standard input")
     options = parser.parse_args(arguments)
+    if options.receipt is not None:
+        if (options.id is None) == (options.id_file is None):
+            parser.error("--receipt needs the id, once: --id-file FILE, or --id ID")
+        return run_receipt(options.receipt, options.id, options.id_file, options.file, as_json=options.json)
+    if options.file is None:
+        parser.error("the following arguments are required: file")
     return run(options.file, options.evidence, as_json=options.json)
+
+
+def run_receipt(receipt: Path, identifier: str | None, id_file: str | None, file: Path | None, *, as_json: bool) -> int:
+    """Check a receipt, print the outcome, return the exit code.
+
+    Args:
+        receipt: The receipt.
+        identifier: The id, or ``None`` to read it.
+        id_file: The file that holds it, ``-`` for standard input.
+        file: The certificate that the receipt names, if it is at hand.
+        as_json: Whether to print one JSON object.
+    """
+    schema = {"schema": "cu-cert-check-receipt/1", "signatureChecked": False}
+    try:
+        if identifier is None:
+            data = sys.stdin.buffer.read(MAX_RECEIPT) if id_file == "-" else Path(str(id_file)).read_bytes()
+            identifier = data.decode("utf-8-sig").strip()
+        steps = check_receipt(receipt, identifier, file)
+    except (Rejected, OSError, UnicodeDecodeError) as problem:
+        told = (
+            f"{problem.filename}: {problem.strerror}; give its path" if isinstance(problem, OSError) else str(problem)
+        )
+        if as_json:
+            print(json.dumps({**schema, "accepted": False, "error": told}))
+        else:
+            print(NO_SIGNATURE)
+            print(f"cu-cert-check: {plain(told)}", file=sys.stderr)
+        return 4 if isinstance(problem, Rejected) else 2
+    if as_json:
+        print(json.dumps({**schema, "accepted": True, "steps": steps, "says": SAYS if file else None}, indent=2))
+    else:
+        print(NO_SIGNATURE, *(plain(f"{step:12}  {state:11}  {detail}") for step, state, detail in steps), sep="\n")
+        print(SAYS if file else "The receipt holds in itself; give the certificate to see what it is about.")
+    return 0
 
 
 def run(file: Path, evidence: Path | None, *, as_json: bool) -> int:

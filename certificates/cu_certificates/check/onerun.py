@@ -11,10 +11,24 @@ and v guesses are right (Steinke, Nasr, Jagielski 2023, arXiv 2305.08846). Two s
 Either bound is wrong only when v is at least so large, so the error events are nested and one level serves both.
 """
 
+from collections.abc import Iterator
+from decimal import Context, Decimal
 from fractions import Fraction
 
 from .strict import Rejected
-from .tails import MAX_EPS, STEP, binomial_tail, exponential, floor_step, group_bound, sigmoid
+from .tails import (
+    DOWN,
+    MAX_EPS,
+    STEP,
+    UP,
+    Interval,
+    binomial_pmf,
+    binomial_tail,
+    exponential,
+    floor_step,
+    group_bound,
+    sigmoid,
+)
 
 
 def half_tail(guesses: int, right: int) -> Fraction:
@@ -68,15 +82,32 @@ def onerun_tail(candidates: int, guesses: int, right: int, eps: Fraction, delta:
     low, high = Fraction(tail.low), Fraction(tail.high)
     if not delta:
         return low, min(high, Fraction(1))
-    least = most = Fraction(0)
-    for steps in range(1, right + 1):
+    least = most = Decimal(0)
+    widened = zip(_wider(guesses, chance.low, right, DOWN), _wider(guesses, chance.high, right, UP), strict=True)
+    for steps, (lower, upper) in enumerate(widened, 1):
         if most * steps >= 1:
             break  # f is at most 1, so no wider window has a larger mean
-        wider = binomial_tail(guesses, chance, right - steps)
-        least = max(least, (Fraction(wider.low) - high) / steps)
-        most = max(most, (Fraction(wider.high) - low) / steps)
+        least = max(least, DOWN.divide(DOWN.subtract(lower, tail.high), Decimal(steps)))
+        most = max(most, UP.divide(UP.subtract(upper, tail.low), Decimal(steps)))
     factor = 2 * candidates * delta
-    return min(low + factor * least, Fraction(1)), min(high + factor * most, Fraction(1))
+    return min(low + factor * Fraction(least), Fraction(1)), min(high + factor * Fraction(most), Fraction(1))
+
+
+def _wider(guesses: int, chance: Decimal, right: int, context: Context) -> Iterator[Decimal]:
+    """Yield P[Bin(guesses, chance) >= right - i] for i = 1 to ``right``, every operation rounded as ``context`` says.
+
+    Each tail is the one before and one more term, so all of them take no longer than one.
+    """
+    upwards = context is UP
+    tail = binomial_tail(guesses, Interval(chance, chance), right)
+    total, odds = (tail.high if upwards else tail.low), context.divide(context.subtract(Decimal(1), chance), chance)
+    first = binomial_pmf(guesses, Fraction(chance), right - 1) if right else tail
+    term = first.high if upwards else first.low
+    for reached in range(right - 1, -1, -1):
+        total = context.add(total, term)
+        yield total
+        ratio = context.divide(Decimal(reached), Decimal(guesses - reached + 1))
+        term = context.multiply(term, context.multiply(ratio, odds))
 
 
 def onerun_bound(candidates: int, guesses: int, right: int, alpha: Fraction, delta: Fraction) -> Fraction:

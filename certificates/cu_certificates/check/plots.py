@@ -61,7 +61,8 @@ def _bars(plot: Node, context: Context) -> None:
             "claim": claim.text("id"),
         }
         for claim in claims
-        if claim.value.get("planned") is True
+        # Claims about provenance and theorems carry a verdict as well, but are no bounds with a bar of their own.
+        if claim.value.get("planned") is True and claim.text("type").startswith("eps-")
     ]
     if [dict(bar.value) for bar in plot.nodes("bars")] != expected:
         raise Rejected(f"{plot.path}.bars: not the bounds and largest values that the claims state")
@@ -100,6 +101,12 @@ def _groups(name: str, context: Context) -> tuple[dict[str, list[int]], int | No
         pools, mark = context.pools, None
         roles = (("unlearned", pools.unlearned), ("retrained", pools.retrained), ("original", pools.original))
         found = [(role, model) for role, models in roles for model in models]
+    elif context.design_name(name) == "onerun":
+        run = context.candidates
+        for own, bit in zip(run.scores, run.coins, strict=True):
+            if own is not None:
+                groups.setdefault("request" if bit else "never", []).append(own)
+        return groups, None
     else:
         slots, mark = context.slots, None
         found = [("unlearned" if bit else "retrained", m) for m, bit in zip(slots.main, slots.coins, strict=True)]

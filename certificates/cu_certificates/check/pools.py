@@ -6,6 +6,7 @@ half follows from the committed seed, so it does not follow from a score.
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Final
 
 from .bands import counts_bound, pool_threshold, pools_differ
 from .common import (
@@ -28,7 +29,10 @@ from .pool_table import PoolTable, counted_half
 from .power import POWER
 from .strict import MAX_INT, Rejected
 from .tables import Model
-from .tails import STEP, binomial_pmf, binomial_tail, enclose, floor_step, sigmoid
+from .tails import STEP, binomial_pmf, binomial_tail, cp_lower, enclose, exponential, floor_step, sigmoid, tail_at_most
+
+_NEGLIGIBLE: Final = Fraction(1, 10**30)
+"""Counts of wrongly called models less likely than this are left out of the power, which only shrinks by that."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +133,7 @@ def eps_lower(claim: Node, context: Context) -> Outcome:
         derived_value(claim, key, value)
     bound = exact_bound(claim, _bound(true, false, sizes, alpha, delta))
     context.assume(claim, *ASSUMED)
+    context.proven[claim.text("id")] = bound
     finding = context.finding(question)
     finding.bound = bound
     finding.generous = _bound(*counts(table.unlearned, table.retrained, threshold, worst=False), sizes, alpha, delta)
@@ -188,20 +193,48 @@ def reaches_power(sizes: PoolSizes, alpha: Fraction, eps: Fraction, delta: Fract
         delta: delta* of the guarantee under test.
         detect: The eps that should be seen.
     """
-    exceeded = floor_step(eps) + STEP
     chance = sigmoid(detect)
     wrong = Fraction(1) - Fraction(chance.low)
+    growth = Fraction(exponential(floor_step(eps) + STEP).high)
     total, least = Fraction(0), 0
     for false in range(sizes.retrained + 1):
-        while least <= sizes.unlearned and _bound(least, false, sizes, alpha, delta) < exceeded:
-            least += 1  # more wrongly called retrained models need more rightly called unlearned ones
+        share = Fraction(binomial_pmf(sizes.retrained, wrong, false).low)
+        if share < _NEGLIGIBLE:
+            continue  # left out, these make the power at most that much smaller
+        fpr = 1 - cp_lower(sizes.retrained, sizes.retrained - false, alpha / 2)
+        wanted = growth * fpr + delta
+        if sizes.both:
+            wanted = min(wanted, 1 - (1 - fpr - delta) / growth)
+        # More wrongly called retrained models need more rightly called unlearned ones.
+        least = _least_right(sizes.unlearned, least, wanted, alpha / 2)
         if least > sizes.unlearned:
             break
         seen = Fraction(binomial_tail(sizes.unlearned, enclose(Fraction(chance.low)), least).low)
-        total += Fraction(binomial_pmf(sizes.retrained, wrong, false).low) * seen
+        total += share * seen
         if total >= POWER:
             return True
+        if total + seen < POWER:
+            break  # what is left has at most probability 1, and is seen no more often
     return False
+
+
+def _least_right(models: int, low: int, rate: Fraction, alpha: Fraction) -> int:
+    """Return the fewest of ``models``, at least ``low``, whose Clopper-Pearson lower bound as printed reaches ``rate``.
+
+    One more than there are models when no count does.
+    """
+    steps = max((rate / STEP).__ceil__(), 1)
+    if steps * STEP > 1:
+        return models + 1
+    chance, high = enclose(steps * STEP), models + 1
+    while low < high:
+        middle = (low + high) // 2
+        # The printed bound is the last step at which the tail is at most alpha, and the tail rises from step to step.
+        if middle and tail_at_most(models, chance, middle, alpha):
+            high = middle
+        else:
+            low = middle + 1
+    return low
 
 
 def power(claim: Node, context: Context) -> bool:

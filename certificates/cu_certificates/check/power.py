@@ -1,6 +1,7 @@
 """What an audit of a given size can see: computed before it is planned, and again by the checker."""
 
 from fractions import Fraction
+from functools import lru_cache
 from typing import Final
 
 from .tails import STEP, binomial_tail, enclose, exponential, floor_step, guessing_tail, sigmoid
@@ -9,6 +10,7 @@ POWER: Final = Fraction(4, 5)
 """The chance with which an audit must detect what it says it can detect."""
 
 
+@lru_cache(maxsize=256)
 def critical_guesses(slots: int, guesses: int, alpha: Fraction, eps: Fraction, delta: Fraction) -> int | None:
     """Return the fewest right guesses whose printed bound exceeds ``eps``; ``None`` when none does."""
     exceeded = floor_step(eps) + STEP
@@ -34,6 +36,7 @@ def power_at(guesses: int, critical: int, accuracy: Fraction | None = None, eps:
     return not binomial_tail(guesses, chance, critical).low < POWER
 
 
+@lru_cache(maxsize=256)
 def smallest_accuracy(guesses: int, critical: int) -> Fraction:
     """Return the smallest accuracy on the printed grid that is detected with probability 0.8."""
     low, high = 0, int(1 / STEP)

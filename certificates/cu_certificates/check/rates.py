@@ -10,6 +10,7 @@ from .bands import delta_up, delta_up_floor, rates_bound
 from .common import Outcome, derived_value, exact_bound, planned, question_of
 from .context import Context
 from .fields import Node, printed, shown
+from .request import padded_from
 from .strict import MAX_INT, Rejected
 from .tails import cp_lower, cp_upper
 
@@ -57,13 +58,11 @@ def cp(claim: Node, context: Context) -> Outcome:
     return "assumed", f"rate {'>=' if side == 'lower' else '<='} {printed(bound)}, if the rows are exchangeable (A1)"
 
 
-def eps_lower(claim: Node, context: Context) -> Outcome:
-    """Two Clopper-Pearson bounds as a bound on eps (Jagielski et al. 2020, arXiv 2006.07709); supports no verdict.
+def slot_rates(claim: Node, context: Context) -> tuple[Fraction, Fraction]:
+    """Return a lower end for the unlearned and an upper end for the retrained models of the slots.
 
-    e^eps >= max{(tpr - delta)/fpr, (1 - fpr - delta)/(1 - tpr)} with tpr bounded below and fpr above.
+    They are what the claims named by ``tpr`` and ``fpr`` established.
     """
-    planned(claim, False)
-    claim.text("question", "procedure")
     rates = []
     for key, side, group in (("tpr", "lower", "unlearned"), ("fpr", "upper", "retrained")):
         bounded, rate = context.parent(claim, key, "cp", side)
@@ -71,17 +70,31 @@ def eps_lower(claim: Node, context: Context) -> Outcome:
         if (counted.text("evidence"), counted.text("group")) != ("slots", group):
             raise Rejected(f"{claim.path}.{key}: {bounded.text('id')!r} is not about the {group} models of the slots")
         rates.append(rate)
-    tpr, fpr = rates
+    return rates[0], rates[1]
+
+
+def eps_lower(claim: Node, context: Context) -> Outcome:
+    """Two Clopper-Pearson bounds as a bound on eps (Jagielski et al. 2020, arXiv 2006.07709); supports no verdict.
+
+    e^eps >= max{(tpr - delta)/fpr, (1 - fpr - delta)/(1 - tpr)} with tpr bounded below and fpr above.
+    """
+    planned(claim, False)
+    claim.text("question", "procedure")
+    tpr, fpr = slot_rates(claim, context)
     delta = claim.number("delta", high=Fraction(1))
     if delta != context.tested_delta:
         raise Rejected(f"{claim.path}.delta: {delta}; the guarantee under test has {context.tested_delta}")
     best = rates_bound(tpr, fpr, delta, both=True)
-    exact_bound(claim, best)
+    context.proven[claim.text("id")] = exact_bound(claim, best)
     return "assumed", f"eps >= {printed(best)} by two pools; a cross-check that supports no verdict"
 
 
 def utility(claim: Node, context: Context) -> Outcome:
-    """An accuracy on a set of records, from the count of all its right answers and the lower bound on their rate."""
+    """An accuracy on a set of records, from the count of all its right answers and the lower bound on their rate.
+
+    Where the request's size is padded, the retained records that are counted are a sample, as many as the padded size
+    leaves: a whole number that says nothing about the true size. On the request itself there is no accuracy then.
+    """
     bounded, least = context.parent(claim, "from", "cp", "lower")
     if claim.number("accuracyAtLeast", high=Fraction(1)) != least:
         raise Rejected(f"{claim.path}.accuracyAtLeast: differs from the bound of {bounded.text('id')}")
@@ -92,6 +105,9 @@ def utility(claim: Node, context: Context) -> Outcome:
         "retained": data.whole("trained") - asked.whole("size"),
         "request": asked.whole("size"),
     }
+    if padded_from(asked) is not None:
+        # A padded size is an upper one: that many of the retained records at least, and no exact number of the request.
+        del sizes["request"]
     name = claim.text("set", *sizes)
     if (counted.text("evidence"), counted.text("group"), counted.whole("threshold", -MAX_INT, MAX_INT)) != (
         "utility",
@@ -149,12 +165,3 @@ def band(claim: Node, context: Context) -> Outcome:
         "assumed",
         f"no threshold on this score gains more than {printed(bound)} beyond e^{shown(eps)} times its errors",
     )
-
-
-def extrapolation(claim: Node, context: Context) -> Outcome:
-    """A number that assumes the shape of a curve, or a prior: shown with its assumption, never behind a verdict."""
-    planned(claim, False)
-    question_of(claim, context, "procedure")
-    claim.text("value")
-    claim.text("assumption")
-    return "unverified", f"an extrapolation that supports no verdict; it assumes: {claim.text('assumption')}"

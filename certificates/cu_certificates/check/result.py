@@ -7,7 +7,8 @@ Status = Literal["proved", "replayed", "assumed", "unverified", "rejected"]
 
 VERDICTS: Final = ("REFUTED", "EXACT_BY_PROVENANCE", "BOUNDED_BY_THEOREM", "INCONCLUSIVE", "NOT_REFUTED")
 
-EXTRAPOLATIONS: Final = ("mu-lower", "eps-fdp", "eps-bayes")
+EXTRAPOLATIONS: Final = ("eps-fdp", "eps-bayes")
+"""Claim types whose number rests on an assumed curve or prior and is never re-derived."""
 
 INFORMING: Final = ("metric", *EXTRAPOLATIONS)
 """Claim types that are shown and never re-derived."""

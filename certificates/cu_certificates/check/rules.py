@@ -7,6 +7,7 @@ the evidence proves: a prover who wants a pass must not be able to understate a 
 
 from typing import Final
 
+from .candidates import ONERUN
 from .coinflip import COINS
 from .common import (
     CONTROL_TAIL,
@@ -21,20 +22,26 @@ from .common import (
 )
 from .conformal import REFERENCES
 from .context import Context
+from .design import planned_model
+from .distances import perm_p
+from .extrapolations import extrapolation, mu_lower
 from .fields import Node, printed
 from .labels import LABELS
 from .pools import POOLS
 from .pools import eps_lower as judged_pools
-from .rates import band, count, cp, extrapolation, metric, utility
+from .provenance import PROVENANCE, listed
+from .rates import band, count, cp, metric, utility
 from .rates import eps_lower as beside_slots
+from .receipt import receipt as one_receipt
 from .result import EXTRAPOLATIONS
 from .sequential import SEQUENTIAL
 from .strict import Rejected
 from .tables import digests
 from .tails import group_bound
+from .theorems import dp_bound
 
 DESIGN_RULES: Final[dict[str, dict[str, DesignRules]]] = {
-    "procedure": {"coins": COINS, "sequential": SEQUENTIAL, "pools": POOLS},
+    "procedure": {"coins": COINS, "sequential": SEQUENTIAL, "pools": POOLS, "onerun": ONERUN},
     "artifact": {"references": REFERENCES, "labels": LABELS},
 }
 """The rules of each design of each question (``design.DESIGNS``)."""
@@ -49,7 +56,8 @@ def model_digest(claim: Node, context: Context) -> Outcome:
     digest = claim.digest()
     if digest != context.predicate.node("scope").node("model").digest():
         raise Rejected(f"{claim.path}.digest: not the digest of scope.model")
-    if digest != context.subject.digest("model"):
+    named = planned_model(context.plan, context.subject)
+    if digest != (context.candidates.file if named is None else named):
         raise Rejected(f"{claim.path}.digest: not the model that the plan names")
     return "proved", "the certificate speaks of exactly these bytes"
 
@@ -93,6 +101,11 @@ def eps_lower(claim: Node, context: Context) -> Outcome:
     return (judged_pools if claim.flag("planned") else beside_slots)(claim, context)
 
 
+def receipt(claim: Node, context: Context) -> Outcome:
+    """The request's commitments: all of them in a file, or one with its way to the root."""
+    return (listed if claim.has("evidence") else one_receipt)(claim, context)
+
+
 def control(claim: Node, context: Context) -> Outcome:
     """A positive control must be refuted by the same rule; a negative one must not alarm more than chance allows."""
     question = question_of(claim, context, "procedure", "artifact")
@@ -134,8 +147,13 @@ RULES: Final[dict[str, Rule]] = {
     "cp": cp,
     "eps-lower": eps_lower,
     "utility": utility,
+    "receipt": receipt,
     "metric": metric,
     "band": band,
+    **PROVENANCE,
+    "mu-lower": mu_lower,
+    "dp-bound": dp_bound,
+    "perm-p": perm_p,
     **dict.fromkeys(EXTRAPOLATIONS, extrapolation),
     **{kind: rule for designs in DESIGN_RULES.values() for own in designs.values() for kind, rule in own.rules.items()},
 }

@@ -9,6 +9,9 @@ from .strict import Rejected, parse
 
 MAX_ROWS = 2_000_000
 
+MAX_POOL = 20_000
+"""More references or controls than this are refused: each is a trained model, and many would only cost time."""
+
 
 @dataclass(frozen=True)
 class Model:
@@ -165,7 +168,7 @@ def read_artifact(data: bytes, name: str, *, plan: Node) -> ArtifactTable:
     header.hex("signals")
     subject = Model(header.hex("model"), header.whole("score", -(2**53) + 1, 2**53 - 1))
     pools = {
-        group: tuple(found.take(group, slot, role) for slot in range(artifact.whole(count, 1)))
+        group: tuple(found.take(group, slot, role) for slot in range(artifact.whole(count, 1, MAX_POOL)))
         for group, count, role in (
             ("reference", "references", "retrained"),
             ("positive", "positives", "original"),
