@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from cu_certificates import envelope
 from cu_certificates.check import checker
-from cu_certificates.check.carrier import Carrier, join_report, load_any, parse_bundle, split_report
+from cu_certificates.check.carrier import Carrier, Signature, join_report, load_any, parse_bundle, split_report
 from cu_certificates.check.strict import Rejected, canonical, parse
 from cu_certificates.errors import UntrustedError, UsageError
 from cu_certificates.keys import SigningKey, ephemeral_key
@@ -32,6 +32,12 @@ SKELETON = b"<!doctype html>\n<html lang='en'>\n<head>\n<title>Audit</title>\n</
 
 # The group order of P-256 (FIPS 186-4, D.1.2.3).
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+
+
+def der_of(bundle: bytes) -> bytes:
+    """The one signature of a bundle."""
+    (signature,) = parse_bundle(bundle).signatures
+    return signature.value
 
 
 def changed(change: Any) -> bytes:
@@ -63,7 +69,10 @@ def test_the_signature_of_the_dsse_specification_covers_our_encoding() -> None:
     data = envelope.pae("http://example.com/HelloWorld", b"hello world")
     public.verify(signature, data, ec.ECDSA(hashes.SHA256()))
     carrier = Carrier(
-        payload=b"hello world", payload_type="http://example.com/HelloWorld", signature=raw, keyid="k", hint="k"
+        payload=b"hello world",
+        payload_type="http://example.com/HelloWorld",
+        signatures=(Signature(keyid="k", value=raw),),
+        hint="k",
     )
     with pytest.raises(UntrustedError, match="signature does not match"):
         envelope.open_envelope(carrier, public)
@@ -115,11 +124,10 @@ def test_a_bundle_is_a_function_of_payload_signature_and_key() -> None:
     assert carrier == Carrier(
         payload=PAYLOAD,
         payload_type=envelope.PAYLOAD_TYPE,
-        signature=carrier.signature,
-        keyid=KEY.keyid,
+        signatures=(Signature(keyid=KEY.keyid, value=der_of(BUNDLE)),),
         hint=KEY.keyid,
     )
-    assert envelope.bundle(PAYLOAD, carrier.signature, KEY.keyid) == BUNDLE
+    assert envelope.bundle(PAYLOAD, der_of(BUNDLE), KEY.keyid) == BUNDLE
     assert BUNDLE.endswith(b"}\n")
     assert canonical(parse(BUNDLE)) + b"\n" == BUNDLE
 
@@ -139,7 +147,7 @@ def test_a_signed_envelope_opens_with_its_key_alone() -> None:
 
 
 def test_signatures_in_other_encodings_are_refused() -> None:
-    der = parse_bundle(BUNDLE).signature
+    der = der_of(BUNDLE)
     r, s = decode_dss_signature(der)
     raw = r.to_bytes(32, "big") + s.to_bytes(32, "big")
     for signature in (
@@ -156,15 +164,14 @@ def test_signatures_in_other_encodings_are_refused() -> None:
 
 def test_the_mirrored_signature_opens_the_same_payload() -> None:
     # ECDSA is malleable, which is why a certificate is known by its payload and not by its envelope.
-    r, s = decode_dss_signature(parse_bundle(BUNDLE).signature)
+    r, s = decode_dss_signature(der_of(BUNDLE))
     assert envelope.open_envelope(with_signature(encode_dss_signature(r, ORDER - s)), KEY.public) == PAYLOAD
 
 
 def test_a_signature_over_another_payload_type_is_refused() -> None:
     kind = "application/vnd.in-toto.unlearning+json"
-    carrier = Carrier(
-        payload=PAYLOAD, payload_type=kind, signature=KEY.sign(envelope.pae(kind, PAYLOAD)), keyid="k", hint="k"
-    )
+    signature = Signature(keyid="k", value=KEY.sign(envelope.pae(kind, PAYLOAD)))
+    carrier = Carrier(payload=PAYLOAD, payload_type=kind, signatures=(signature,), hint="k")
     with pytest.raises(UntrustedError, match="payloadType"):
         envelope.open_envelope(carrier, KEY.public)
 

@@ -1,4 +1,4 @@
-"""Keys: one kind, never overwritten, readable by openssl, named as OpenSSH names them."""
+"""Keys: two kinds, never overwritten, readable by openssl, named as OpenSSH names them."""
 
 import shutil
 import stat
@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
 from cu_certificates import keys
 from cu_certificates.errors import MissingFileError, UsageError
@@ -138,7 +139,7 @@ OTHERS: dict[str, Callable[[], Any]] = {
     "RSA key of 2048 bits": lambda: rsa.generate_private_key(65537, 2048),
     "elliptic-curve key on secp384r1": lambda: ec.generate_private_key(ec.SECP384R1()),
     "elliptic-curve key on secp256k1": lambda: ec.generate_private_key(ec.SECP256K1()),
-    "Ed25519 key": ed25519.Ed25519PrivateKey.generate,
+    "key of type Ed448P": ed448.Ed448PrivateKey.generate,
 }
 
 
@@ -148,11 +149,11 @@ def test_other_kinds_of_keys_are_named_and_refused(tmp_path: Path, kind: str) ->
     private, public = tmp_path / "a.pem", tmp_path / "a.pub.pem"
     private.write_bytes(key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
     public.write_bytes(key.public_key().public_bytes(PEM, serialization.PublicFormat.SubjectPublicKeyInfo))
-    with pytest.raises(UsageError, match=f"{kind}; expected an ECDSA P-256 key"):
+    with pytest.raises(UsageError, match=f"{kind}.*; expected an ECDSA P-256 or Ed25519 key"):
         keys.load_private_key(private)
-    with pytest.raises(UsageError, match=f"{kind}; expected an ECDSA P-256 key"):
+    with pytest.raises(UsageError, match=f"{kind}.*; expected an ECDSA P-256 or Ed25519 key"):
         keys.load_public_key(public)
-    with pytest.raises(UsageError, match="expected an ECDSA P-256 key"):
+    with pytest.raises(UsageError, match="expected an ECDSA P-256 or Ed25519 key"):
         keys.SigningKey(key)
 
 
@@ -226,3 +227,111 @@ def test_a_public_key_of_another_key_beside_the_local_one_is_refused(config: Pat
     local.public_path.write_bytes((tmp_path / "other.pub.pem").read_bytes())
     with pytest.raises(UsageError, match="move the wrong one away"):
         keys.local_key()
+
+
+# --- Ed25519, the second algorithm -----------------------------------------------------------------------------------
+
+BOTH_ALGORITHMS = pytest.mark.parametrize("algorithm", keys.ALGORITHMS)
+
+
+@BOTH_ALGORITHMS
+@pytest.mark.parametrize("passphrase", [None, b"secret"], ids=["plain", "protected"])
+def test_a_key_of_either_kind_is_written_and_read_back(
+    tmp_path: Path, algorithm: str, passphrase: bytes | None
+) -> None:
+    path = tmp_path / "k.pem"
+    key = keys.generate_key(path, passphrase=passphrase, algorithm=algorithm)
+    again = keys.load_private_key(path, passphrase)
+    public = keys.load_public_key(keys.public_path_of(path))
+    assert key.keyid == again.keyid == keys.fingerprint(public)
+    assert key.algorithm == again.algorithm == keys.algorithm_of(public) == algorithm
+    assert keys.public_pem(public) == keys.public_path_of(path).read_bytes()
+    keys.require_signature(public, again.sign(b"data"), b"data")
+
+
+def test_an_unknown_algorithm_makes_no_key(tmp_path: Path) -> None:
+    for name in ("none", "hs256", "rsa", "ED25519", "ed25519 ", ""):
+        with pytest.raises(UsageError, match=r"expected one of ecdsa-p256-sha256, ed25519"):
+            keys.generate_key(tmp_path / "k.pem", passphrase=None, algorithm=name)
+    assert not list(tmp_path.glob("k*"))
+
+
+@BOTH_ALGORITHMS
+def test_a_signature_is_one_keys_over_one_text(algorithm: str) -> None:
+    key, other = keys.ephemeral_key(algorithm), keys.ephemeral_key(algorithm)
+    signature = key.sign(b"data")
+    keys.require_signature(key.public, signature, b"data")
+    for public, value, data in (
+        (other.public, signature, b"data"),
+        (key.public, signature, b"dat"),
+        (key.public, signature[:-1], b"data"),
+        (key.public, signature + b"\0", b"data"),
+        (key.public, b"", b"data"),
+    ):
+        with pytest.raises(InvalidSignature):
+            keys.require_signature(public, value, data)
+
+
+def test_the_kind_of_the_key_decides_the_algorithm() -> None:
+    first, second = keys.ephemeral_key(keys.ECDSA_P256), keys.ephemeral_key(keys.ED25519)
+    for public, value in ((first.public, second.sign(b"x")), (second.public, first.sign(b"x"))):
+        with pytest.raises(InvalidSignature):
+            keys.require_signature(public, value, b"x")
+    with pytest.raises(UsageError, match="elliptic-curve key on secp384r1"):
+        keys.require_signature(ec.generate_private_key(ec.SECP384R1()).public_key(), b"x", b"x")
+
+
+# RFC 8032, section 7.1, TEST 2.
+ED25519_SECRET = bytes.fromhex("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb")
+ED25519_SIGNATURE = bytes.fromhex(
+    "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da"
+    "085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00"
+)
+
+
+def test_ed25519_is_that_of_rfc_8032() -> None:
+    key = keys.SigningKey(ed25519.Ed25519PrivateKey.from_private_bytes(ED25519_SECRET))
+    assert key.sign(b"\x72") == ED25519_SIGNATURE
+    # S + L verifies as well in a careless implementation, and would be a second spelling of one signature.
+    order = 2**252 + 27742317777372353535851937790883648493
+    raised = int.from_bytes(ED25519_SIGNATURE[32:], "little") + order
+    with pytest.raises(InvalidSignature):
+        keys.require_signature(key.public, ED25519_SIGNATURE[:32] + raised.to_bytes(32, "little"), b"\x72")
+
+
+@NEEDS_OPENSSL
+@BOTH_ALGORITHMS
+def test_openssl_verifies_what_either_kind_signs(tmp_path: Path, algorithm: str) -> None:
+    key = keys.generate_key(tmp_path / "k.pem", passphrase=b"secret", algorithm=algorithm)
+    (tmp_path / "data").write_bytes(b"data")
+    (tmp_path / "sig").write_bytes(key.sign(b"data"))
+    if algorithm == "ed25519":
+        verify = ["pkeyutl", "-verify", "-pubin", "-inkey", "k.pub.pem", "-rawin", "-in", "data", "-sigfile", "sig"]
+    else:
+        verify = ["dgst", "-sha256", "-verify", "k.pub.pem", "-signature", "sig", "data"]
+    check = ["pkey", "-in", "k.pem", "-passin", "pass:secret", "-check", "-noout"]
+    for command in (verify, check):
+        found = subprocess.run(["openssl", *command], cwd=tmp_path, capture_output=True, check=False)
+        assert found.returncode == 0, found.stderr
+    (tmp_path / "data").write_bytes(b"date")
+    assert subprocess.run(["openssl", *verify], cwd=tmp_path, capture_output=True, check=False).returncode != 0
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="ssh-keygen is not installed")
+@BOTH_ALGORITHMS
+def test_ssh_keygen_prints_the_same_fingerprint(tmp_path: Path, algorithm: str) -> None:
+    key = keys.ephemeral_key(algorithm)
+    line = key.public.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    (tmp_path / "k.pub").write_bytes(line + b"\n")
+    found = subprocess.run(["ssh-keygen", "-lf", str(tmp_path / "k.pub")], capture_output=True, check=True)
+    assert found.stdout.split()[1].decode() == key.keyid
+
+
+@BOTH_ALGORITHMS
+def test_securesystemslib_verifies_what_either_kind_signs(algorithm: str) -> None:
+    signer = pytest.importorskip("securesystemslib.signer")
+    key = keys.ephemeral_key(algorithm)
+    public = signer.SSlibKey.from_crypto(key.public, keyid=key.keyid)
+    public.verify_signature(signer.Signature(key.keyid, key.sign(b"data").hex()), b"data")
+    with pytest.raises(pytest.importorskip("securesystemslib.exceptions").UnverifiedSignatureError):
+        public.verify_signature(signer.Signature(key.keyid, key.sign(b"data").hex()), b"date")

@@ -7,9 +7,18 @@ from pathlib import Path
 import pytest
 
 from cu_certificates import keys
-from cu_certificates.envelope import PREDICATE_TYPE
+from cu_certificates.envelope import GATE_TYPE, PREDICATE_TYPE
 from cu_certificates.errors import CertificateError, MissingFileError, PolicyError, UsageError
-from cu_certificates.trust import Trust, TrustedKey, load_trust, write_trust
+from cu_certificates.trust import (
+    RevocationRule,
+    Threshold,
+    Trust,
+    TrustedKey,
+    add_key,
+    load_trust,
+    predicates_for,
+    write_trust,
+)
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -81,10 +90,23 @@ SPOILED = [
     ("schema = 1", "schema = true", 1, "schema is True"),
     ("schema = 1\n", "", 1, "'absent'"),
     ("schema = 1", "schema = 1\nkeys = 3", 2, "unknown key 'keys'; the nearest valid key is 'key'"),
-    ("[time]", "[threshold]\nauditor = 1\n[time]", 21, "unknown key 'threshold'"),
-    ("[time]", "[revocation]\nlist = 'r'\n[time]", 21, "unknown key 'revocation'"),
-    ("[time]", "[time]\nrequire_timestamp = false", 22, "unknown key 'require_timestamp'"),
-    ("[time]", "[time]\ntsa_roots = ['tsa/root.pem']", 22, "unknown key 'tsa_roots'"),
+    ("[time]", "[thresholds]\nauditor = 1\n[time]", 21, "unknown key 'thresholds'; the nearest valid key is 'thresh"),
+    ("[time]", "[threshold]\ngate = 1\n[time]", 22, "unknown key 'gate'"),
+    ("[time]", "[threshold]\nauditor = 0\n[time]", 22, "auditor is 0; expected a whole number from 1 to 16"),
+    ("[time]", "[threshold]\nauditor = true\n[time]", 22, "auditor is True"),
+    ("[time]", "[threshold]\nauditor = 1\ncontroller = 17\n[time]", 23, "controller is 17; expected a whole number fr"),
+    ("[time]", "[threshold]\nauditor = 2\n[time]", 21, "threshold asks for 2 auditor and 0 controller signatures"),
+    ("[time]", "[threshold]\nauditor = 2\ncontroller = 1\n[time]", 21, "are too few; add keys, or lower it"),
+    ("[time]", "threshold = 1\n[time]", 21, "unknown key 'threshold'"),
+    ("[time]", "[revocation]\nlists = 'r'\n[time]", 22, "unknown key 'lists'; the nearest valid key is 'list'"),
+    ("[time]", "[revocation]\nmin_sequence = 1\n[time]", 21, "[revocation] has no 'list'"),
+    ("[time]", "[revocation]\nlist = 3\n[time]", 22, "list is 3; expected a string"),
+    ("[time]", "[revocation]\nlist = 'r'\nmax_list_age_days = 0\n[time]", 23, "max_list_age_days is 0"),
+    ("[time]", "[revocation]\nlist = 'r'\nmin_sequence = -1\n[time]", 23, "min_sequence is -1"),
+    ("[time]", "[time]\nrequire_timestamp = true", 22, "require_timestamp asks for a time stamp, but tsa_roots names"),
+    ("[time]", "[time]\nrequire_timestamp = 1", 22, "require_timestamp is 1; expected true or false"),
+    ("[time]", "[time]\ntsa_roots = 'tsa/root.pem'", 22, "tsa_roots is 'tsa/root.pem'; expected a list of strings"),
+    ("[time]", "[[identity]]\nissuer = 'https://a.example'\n[time]", 21, "[[identity]] has no 'identity'"),
     ("max_age_days", "max_age_day", 22, "unknown key 'max_age_day'; the nearest valid key is 'max_age_days'"),
     ("= 90", "= 0", 22, "max_age_days is 0"),
     ("= 90", "= true", 22, "max_age_days is True"),
@@ -254,3 +276,136 @@ def test_trusted_keys_check_themselves(folder: Path) -> None:
             not_before=key.not_before,
             not_after=key.not_after,
         )
+
+
+def test_the_algorithm_must_be_that_of_the_key(folder: Path) -> None:
+    keys.generate_key(folder / "keys" / "e.pem", passphrase=None, algorithm="ed25519")
+    edwards = text(folder).replace(keyid(folder), keyid(folder, "e")).replace("a.pub.pem", "e.pub.pem")
+    with pytest.raises(PolicyError, match=r":6: alg is 'ecdsa-p256-sha256'; expected 'ed25519', which this key signs"):
+        load(folder, edwards)
+    right = edwards.replace("ecdsa-p256-sha256", "ed25519", 1)
+    assert load(folder, right).keys[0].algorithm == "ed25519"
+
+
+def test_one_key_signs_audits_or_decisions_and_never_both(folder: Path) -> None:
+    both = text(folder).replace(f'["{PREDICATE_TYPE}"]', f'["{PREDICATE_TYPE}", "{GATE_TYPE}"]', 1)
+    with pytest.raises(PolicyError, match=r":8: predicates lets one key sign both audits and gate decisions"):
+        load(folder, both)
+
+
+# --- The other tables ------------------------------------------------------------------------------------------------
+
+IDENTITY = f'''
+[[identity]]
+issuer = "https://token.actions.githubusercontent.com"
+identity = "https://github.com/example/repo/.github/workflows/gate.yml@refs/heads/main"
+roles = ["gate"]
+predicates = ["{GATE_TYPE}"]
+'''
+
+
+def test_every_table_is_read(folder: Path) -> None:
+    (folder / "tsa").mkdir(exist_ok=True)
+    (folder / "tsa" / "root.pem").write_text("a root certificate")
+    rules = """
+[threshold]
+auditor = 1
+controller = 1
+[revocation]
+list = "lists/revoked.sigstore.json"
+max_list_age_days = 30
+min_sequence = 4
+"""
+    time = '[time]\nrequire_timestamp = true\ntsa_roots = ["tsa/root.pem"]\n'
+    trust = load(folder, text(folder).replace("[time]\n", time) + rules + IDENTITY)
+    assert trust.threshold == Threshold(auditor=1, controller=1)
+    assert trust.require_timestamp
+    assert trust.tsa_roots == (folder / "tsa" / "root.pem",)
+    assert trust.revocation == RevocationRule(
+        list=folder / "lists" / "revoked.sigstore.json", max_age_days=30, min_sequence=4
+    )
+    (identity,) = trust.identities
+    assert identity.issuer == "https://token.actions.githubusercontent.com"
+    assert (identity.roles, identity.predicates) == (("gate",), (GATE_TYPE,))
+
+
+def test_what_no_table_says_is_not_asked(folder: Path) -> None:
+    trust = load(folder, text(folder))
+    assert trust.threshold == Threshold(auditor=1, controller=0)
+    assert (trust.require_timestamp, trust.tsa_roots, trust.revocation, trust.identities) == (False, (), None, ())
+
+
+def test_a_file_may_trust_identities_alone(folder: Path) -> None:
+    trust = load(folder, "schema = 1\n" + IDENTITY)
+    assert trust.keys == ()
+    assert trust.find(keyid(folder)) is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "message"),
+    [
+        ('issuer = "https://token.actions.githubusercontent.com"', 'issuer = ""', 4, "issuer is ''; expected a string"),
+        ('issuer = "https://token.actions.githubusercontent.com"', 'issuer = " "', 4, "issuer is empty"),
+        ("issuer", "issuers", 4, "unknown key 'issuers'; the nearest valid key is 'issuer'"),
+        ('roles = ["gate"]', 'roles = ["bot"]', 6, "expected one or more of auditor"),
+        ('roles = ["gate"]', "", 3, "[[identity]] has no 'roles'"),
+        ("predicates = [", f'predicates = ["{PREDICATE_TYPE}", ', 7, "give the gate a key of its own"),
+    ],
+)
+def test_a_problem_of_an_identity_is_named_with_its_line(
+    folder: Path, old: str, new: str, line: int, message: str
+) -> None:
+    content = "schema = 1\n" + IDENTITY
+    assert content.count(old) == 1
+    with pytest.raises(PolicyError) as caught:
+        load(folder, content.replace(old, new))
+    assert str(caught.value).startswith(f"{folder / 'trust.toml'}:{line}: ")
+    assert message in str(caught.value)
+
+
+def test_an_identity_stands_once(folder: Path) -> None:
+    with pytest.raises(PolicyError, match=r":11: identity .* stands in two tables \[\[identity\]\]"):
+        load(folder, "schema = 1\n" + IDENTITY + IDENTITY)
+
+
+def test_a_root_certificate_must_be_there(folder: Path) -> None:
+    with pytest.raises(MissingFileError, match=r"trust\.toml:22: tsa_roots names .*none\.pem', which is no file"):
+        load(folder, text(folder).replace("[time]", "[time]\ntsa_roots = ['none.pem']"))
+
+
+# --- Adding a key ----------------------------------------------------------------------------------------------------
+
+
+def test_a_key_is_added_and_every_line_is_kept(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "trust.toml"
+    write_trust(path, folder / "keys" / "a.pub.pem", not_before=START, max_age_days=30)
+    path.write_text(path.read_text() + "# a remark of the reader's, without a line end")
+    path.chmod(0o640)
+    before = path.read_text()
+    added = add_key(
+        path, folder / "keys" / "b.pub.pem", not_before=START, roles=("gate",), predicates=predicates_for(("gate",))
+    )
+    trust = load_trust(path)
+    assert path.read_text().startswith(before + "\n\n[[key]]\n")
+    assert trust.keys[1] == added
+    assert (added.roles, added.predicates) == (("gate",), (GATE_TYPE,))
+    assert trust.max_age_days == 30
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_key_that_cannot_be_added_leaves_the_file_as_it_was(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "trust.toml"
+    write_trust(path, folder / "keys" / "a.pub.pem", not_before=START)
+    before = path.read_bytes()
+    with pytest.raises(UsageError, match="lists key"):
+        add_key(path, folder / "keys" / "a.pub.pem", not_before=START)
+    with pytest.raises(PolicyError, match="not later than"):
+        add_key(path, folder / "keys" / "b.pub.pem", not_before=START, not_after=START)
+    with pytest.raises(MissingFileError):
+        add_key(path, folder / "keys" / "none.pub.pem", not_before=START)
+    path.write_bytes(b"schema = 1\nkey = [" + b"{}]")
+    with pytest.raises(PolicyError, match="has no 'keyid'"):
+        add_key(path, folder / "keys" / "b.pub.pem", not_before=START)
+    path.write_bytes(before)
+    assert [found.name for found in tmp_path.iterdir()] == ["trust.toml"]
+    assert path.read_bytes() == before

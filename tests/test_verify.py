@@ -1,205 +1,43 @@
 """Verification from end to end, with the real checker: what is accepted, and every way to be refused."""
 
 import base64
-import copy
 import dataclasses
-import hashlib
 import json
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
-from typer.testing import CliRunner
+from signed_folder import (
+    FILES,
+    KEY,
+    MODEL,
+    NOW,
+    OTHER,
+    SKELETON,
+    TRUST,
+    Folder,
+    bits_of,
+    flipped,
+    make_folder,
+    payload_of,
+    predicate,
+    sha256,
+    trusting,
+    without_bound,
+)
 
-from cu_cert.cli import key as key_verb
-from cu_cert.cli import verify as verify_verb
-from cu_certificates import keys
 from cu_certificates.check.carrier import join_report, parse_bundle
-from cu_certificates.check.coins import seed_commitment
-from cu_certificates.check.fields import printed
 from cu_certificates.check.strict import canonical
-from cu_certificates.check.tails import cp_lower
-from cu_certificates.envelope import PAYLOAD_TYPE, PREDICATE_TYPE, bundle, pae, sign, statement
+from cu_certificates.envelope import PAYLOAD_TYPE, bundle, pae, sign, statement
 from cu_certificates.errors import MissingFileError, UntrustedError, UsageError
-from cu_certificates.trust import Trust, TrustedKey
 from cu_certificates.verify import Certificate, Step, load_unverified, verify
-
-NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
-KEY, OTHER = keys.ephemeral_key(), keys.ephemeral_key()
-MODEL = b"model bytes, never unpickled"
-SKELETON = b"<!doctype html>\n<html lang='en'>\n<head>\n<title>Audit</title>\n</head>\n<body>\n</body>\n</html>\n"
-
-
-def sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def plan() -> bytes:
-    return canonical(
-        {
-            "kind": "cu-cert-plan/1",
-            "questions": ["artifact"],
-            "attacks": ["conformal-p"],
-            "alphaTotal": "1/20",
-            "alphaSplit": {"artifact": "1/20"},
-            "detectEps": "2",
-            "seedCommitment": {"sha256": seed_commitment(bytes(32))},
-            "attempt": 1,
-            "request": {"root": "0c" * 32},
-            "subjects": [
-                {
-                    "model": {"sha256": sha256(MODEL)},
-                    "method": "npo",
-                    "guarantee": "none",
-                    "parameters": {},
-                    "testedEps": "1/2",
-                    "testedDelta": "0",
-                }
-            ],
-        }
-    )
-
-
-def utility() -> bytes:
-    lines = [canonical({"kind": "record", "group": "held-out", "score": int(row < 36)}) for row in range(40)]
-    return b"\n".join(lines) + b"\n"
-
-
-FILES = {"plan.json": plan(), "evidence/utility.jsonl": utility()}
-
-
-def predicate() -> dict[str, Any]:
-    """A small certificate whose claims all follow; nothing was measured about the planned question."""
-    return {
-        "schemaVersion": "1.0",
-        "certificateId": "urn:uuid:00000000-0000-4000-8000-000000000000",
-        "issuedAt": "2026-11-20T18:00:00Z",
-        "expiresAt": "2027-02-18T18:00:00Z",
-        "auditor": {"name": "Example Auditor", "independence": "internal", "keyid": KEY.keyid},
-        "scope": {"model": {"name": "model.pt", "digest": {"sha256": sha256(MODEL)}, "access": "white-box"}},
-        "request": {"commitment": {"scheme": "cu-cert-forget/1", "root": "0c" * 32, "size": 50}},
-        "unlearning": {"method": "npo", "guarantee": "none", "parameters": {}},
-        "plan": {
-            "digest": {"sha256": sha256(FILES["plan.json"])},
-            "questions": ["artifact"],
-            "attacks": ["conformal-p"],
-            "alphaTotal": "1/20",
-            "alphaSplit": {"artifact": "1/20"},
-            "testedEps": "1/2",
-            "testedDelta": "0",
-            "detectEps": "2",
-            "seedCommitment": {"sha256": seed_commitment(bytes(32))},
-            "attempt": 1,
-        },
-        "evidence": [
-            {
-                "id": Path(name).stem,
-                "kind": "x",
-                "name": name,
-                "digest": {"sha256": sha256(data)},
-                "access": "controlled",
-            }
-            for name, data in FILES.items()
-        ],
-        "claims": [
-            {"id": "c-model", "type": "model-digest", "digest": {"sha256": sha256(MODEL)}},
-            {
-                "id": "c-count",
-                "type": "count",
-                "evidence": "utility",
-                "group": "held-out",
-                "threshold": 1,
-                "k": 36,
-                "n": 40,
-            },
-            {
-                "id": "c-cp",
-                "type": "cp",
-                "from": "c-count",
-                "side": "lower",
-                "alpha": "1/20",
-                "bound": printed(cp_lower(40, 36, Fraction(1, 20))),
-            },
-            {"id": "m-auc", "type": "metric", "name": "AUC", "value": "0.5312"},
-        ],
-        "verdict": {"value": "INCONCLUSIVE", "basis": [], "reasons": ["the planned question was not measured"]},
-        "assumptions": ["A1", "A2"],
-        "limitations": ["L1"],
-    }
-
-
-def payload_of(content: dict[str, Any]) -> bytes:
-    return statement({"model.pt": sha256(MODEL), "report.html": sha256(SKELETON)}, content)
-
-
-def trusting(*, max_age_days: int | None = None, **changes: Any) -> Trust:
-    fields: dict[str, Any] = {
-        "keyid": KEY.keyid,
-        "public": KEY.public,
-        "algorithm": keys.ALGORITHM,
-        "roles": ("auditor",),
-        "predicates": (PREDICATE_TYPE,),
-        "not_before": datetime(2026, 1, 1, tzinfo=UTC),
-        "not_after": datetime(2027, 12, 31, tzinfo=UTC),
-    }
-    return Trust(path=Path("trust.toml"), keys=(TrustedKey(**(fields | changes)),), max_age_days=max_age_days)
-
-
-TRUST = trusting()
-
-
-@dataclass(frozen=True)
-class Folder:
-    """A folder as it is handed on: bundle, report, model, plan and evidence."""
-
-    path: Path
-
-    @property
-    def bundle(self) -> Path:
-        return self.path / "certificate.sigstore.json"
-
-    @property
-    def report(self) -> Path:
-        return self.path / "report.html"
-
-    @property
-    def model(self) -> Path:
-        return self.path / "model.pt"
-
-    def write(self, data: bytes) -> None:
-        self.bundle.write_bytes(data)
-        self.report.write_bytes(join_report(SKELETON, data))
-
-    def issue(self, change: Callable[[dict[str, Any]], None]) -> None:
-        """Sign a certificate that says something else."""
-        content = copy.deepcopy(predicate())
-        change(content)
-        self.write(sign(payload_of(content), KEY))
-
-    def refused(self, step: str, message: str, *, file: Path | None = None, **options: Any) -> UntrustedError:
-        """Demand that verification refuses at ``step``."""
-        with pytest.raises(UntrustedError, match=message) as caught:
-            verify(file or self.bundle, **{"trust": TRUST, "now": NOW, **options})
-        assert caught.value.step == step
-        assert caught.value.exit_code == 4
-        return caught.value
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Folder:
-    found = Folder(tmp_path / "out")
-    (found.path / "evidence").mkdir(parents=True)
-    for name, data in FILES.items():
-        (found.path / name).write_bytes(data)
-    found.model.write_bytes(MODEL)
-    found.write(sign(payload_of(predicate()), KEY))
-    return found
+    return make_folder(tmp_path / "out")
 
 
 # --- What is accepted ------------------------------------------------------------------------------------------------
@@ -252,6 +90,9 @@ def test_only_verification_makes_a_certificate(folder: Folder) -> None:
             roles=found.roles,
             steps=found.steps,
             bundle=found.bundle,
+            payload=found.payload,
+            signatures=found.signatures,
+            stamped=found.stamped,
             seal=object(),
         )
     with pytest.raises(ValueError, match="seal"):
@@ -273,18 +114,6 @@ def test_a_mirrored_signature_and_another_alphabet_are_the_same_certificate(fold
 
 
 # --- Every flipped bit -----------------------------------------------------------------------------------------------
-
-
-def flipped(data: bytes, bit: int) -> bytes:
-    spoiled = bytearray(data)
-    spoiled[bit // 8] ^= 1 << bit % 8
-    return bytes(spoiled)
-
-
-def bits_of(data: bytes, dense: range) -> list[int]:
-    """Every bit outside ``dense``, and inside it one bit of every fifth byte, each of the eight in turn."""
-    outside = [byte * 8 + bit for byte in range(len(data)) if byte not in dense for bit in range(8)]
-    return outside + [byte * 8 + number % 8 for number, byte in enumerate(dense[::5])]
 
 
 @pytest.mark.parametrize("kind", ["bundle", "report"])
@@ -504,11 +333,6 @@ def test_missing_files_are_usage_errors(folder: Folder, option: str) -> None:
         assert caught.value.exit_code == 2
 
 
-def without_bound(content: dict[str, Any]) -> None:
-    """Leave out the one claim that rests on another claim."""
-    content["claims"] = [claim for claim in content["claims"] if "from" not in claim]
-
-
 # --- Evidence, claims, verdict ---------------------------------------------------------------------------------------
 
 
@@ -602,150 +426,3 @@ def test_unverified_reading_says_so_and_accepts_drafts(folder: Folder) -> None:
         folder.bundle.write_bytes(data)
         with pytest.raises(UntrustedError):
             load_unverified(folder.bundle)
-
-
-# --- Commands --------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def app() -> typer.Typer:
-    found = typer.Typer()
-    found.command("verify")(verify_verb.command)
-    found.add_typer(key_verb.app, name="key")
-    return found
-
-
-@pytest.fixture
-def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("CU_CERT_CONFIG", str(tmp_path / "config"))
-    return tmp_path / "config"
-
-
-@pytest.fixture
-def issued(folder: Folder, config: Path) -> Folder:
-    """A folder that the user's own trust file trusts today."""
-    from cu_certificates.trust import write_trust
-
-    local = keys.local_key()
-    today = datetime.now(UTC).replace(microsecond=0)
-    write_trust(config / "trust.toml", local.public_path, not_before=today - timedelta(days=1))
-    content = predicate()
-    content["auditor"]["keyid"] = local.key.keyid
-    content["issuedAt"] = today.strftime("%Y-%m-%dT%H:%M:%SZ")
-    content["expiresAt"] = (today + timedelta(days=90)).strftime("%Y-%m-%dT%H:%M:%SZ")
-    content["claims"][3]["name"] = "AUC\n::error::forged"
-    folder.write(sign(payload_of(content), local.key))
-    return folder
-
-
-def test_the_command_prints_steps_claims_and_what_the_verdict_rests_on(issued: Folder, app: typer.Typer) -> None:
-    result = CliRunner().invoke(app, ["verify", str(issued.report), "--model", str(issued.model)])
-    assert result.exception is None
-    lines = result.output.splitlines()
-    assert [line.split()[0] for line in lines[:9]] == [
-        "carrier",
-        "trust",
-        "signature",
-        "time",
-        "report",
-        "subject",
-        "evidence",
-        "claims",
-        "verdict",
-    ]
-    assert lines[-1] == "INCONCLUSIVE: signature valid; claims re-derived; assumed: A1, A2"
-    assert sum(line.startswith(("proved", "assumed", "unverified")) for line in lines) == 4
-    assert not any(line.startswith("::") for line in lines)
-    assert "\x1b" not in result.output
-
-
-def test_the_command_says_what_was_not_checked(issued: Folder, app: typer.Typer) -> None:
-    content = load_unverified(issued.bundle).predicate
-    without_bound(content)
-    issued.write(sign(payload_of(content), keys.local_key().key))
-    (issued.path / "evidence/utility.jsonl").unlink()
-    result = CliRunner().invoke(app, ["verify", str(issued.bundle), "--without-evidence"])
-    last = result.output.splitlines()[-1]
-    assert "claims not re-derived without evidence/utility.jsonl" in last
-    assert "no model file compared" in last
-
-
-def test_the_command_prints_the_steps_before_a_failure_and_raises(issued: Folder, app: typer.Typer) -> None:
-    (issued.path / "plan.json").unlink()
-    result = CliRunner().invoke(app, ["verify", str(issued.bundle)])
-    assert isinstance(result.exception, UntrustedError)
-    assert result.exception.step == "evidence"
-    assert [line.split()[0] for line in result.output.splitlines()] == [
-        "carrier",
-        "trust",
-        "signature",
-        "time",
-        "subject",
-    ]
-
-
-def test_the_command_prints_one_json_object(issued: Folder, app: typer.Typer) -> None:
-    result = CliRunner().invoke(app, ["verify", str(issued.bundle), "--json"])
-    found = json.loads(result.output)
-    assert found["verdict"]["derived"] == found["verdict"]["stated"] == "INCONCLUSIVE"
-    assert found["key"]["keyid"] == keys.local_key().key.keyid
-    assert [claim["status"] for claim in found["claims"]] == ["proved", "proved", "assumed", "unverified"]
-    assert found["assumptions"] == ["A1", "A2"]
-
-
-def test_trust_never_comes_from_the_folder_of_the_certificate(issued: Folder, config: Path, app: typer.Typer) -> None:
-    for found in config.iterdir():
-        found.rename(issued.path / found.name)
-    result = CliRunner().invoke(app, ["verify", str(issued.bundle)])
-    assert isinstance(result.exception, MissingFileError)
-    result = CliRunner().invoke(app, ["verify", str(issued.bundle), "--trust", str(issued.path / "trust.toml")])
-    assert result.exception is None
-
-
-def test_control_characters_cannot_forge_lines() -> None:
-    assert verify_verb.plain("a\n::error::\x1b[31m\u202e\tb").isprintable()
-    assert verify_verb.plain("claims re-derived: α ≥ 1/2") == "claims re-derived: α ≥ 1/2"
-
-
-def test_the_key_command_makes_and_shows_a_key(config: Path, app: typer.Typer, tmp_path: Path) -> None:
-    made = json.loads(CliRunner().invoke(app, ["key", "generate", "--json"]).output)
-    assert made["private"] == str(config / "audit-key.pem")
-    assert not made["protected"]
-    shown = CliRunner().invoke(app, ["key", "show", made["public"]])
-    assert shown.output.startswith(f"{made['keyid']}  ecdsa-p256-sha256  ")
-    assert (
-        json.loads(CliRunner().invoke(app, ["key", "show", made["public"], "--json"]).output)["keyid"] == made["keyid"]
-    )
-    again = CliRunner().invoke(app, ["key", "generate"])
-    assert isinstance(again.exception, UsageError)
-    text = CliRunner().invoke(app, ["key", "generate", str(tmp_path / "b.pem")]).output
-    assert keys.load_private_key(tmp_path / "b.pem").keyid in text
-    assert "not protected" in text
-
-
-def with_pipe(content: bytes, use: Callable[[int], Any]) -> Any:
-    reader, writer = os.pipe()
-    os.write(writer, content)
-    os.close(writer)
-    try:
-        return use(reader)
-    finally:
-        os.close(reader)
-
-
-def test_a_passphrase_comes_through_a_descriptor(config: Path, app: typer.Typer) -> None:
-    def generate(descriptor: int) -> Any:
-        return CliRunner().invoke(app, ["key", "generate", "--passphrase-fd", str(descriptor)])
-
-    result = with_pipe(b"secret words\n", generate)
-    assert result.exception is None
-    assert "secret" not in result.output
-    assert keys.local_key(b"secret words").key.keyid in result.output
-
-
-@pytest.mark.parametrize("content", [b"", b"\n", b"x" * 5000])
-def test_a_passphrase_that_is_empty_or_endless_is_refused(content: bytes) -> None:
-    with pytest.raises(UsageError, match="1 to 4096"):
-        with_pipe(content, key_verb.read_passphrase)
-    with pytest.raises(UsageError, match="cannot be read"):
-        key_verb.read_passphrase(2**20)

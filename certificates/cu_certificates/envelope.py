@@ -2,22 +2,22 @@
 
 The payload is an in-toto Statement v1 in canonical JSON. It is signed through DSSE v1.0.2
 (https://github.com/secure-systems-lab/dsse) and carried in a sigstore bundle v0.3, so that cosign, securesystemslib
-and plain openssl can verify it. Payload bytes are never serialised again after signing.
+and plain openssl can verify it. Several signatures over the same payload bytes stand in a bare DSSE envelope. Payload
+bytes are never serialised again after signing.
 """
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
 
-from cu_certificates.check.carrier import MEDIA_TYPE, Carrier
+from cu_certificates.check.carrier import MEDIA_TYPE, Carrier, Signature
 from cu_certificates.check.strict import Rejected, canonical, parse
 from cu_certificates.errors import UntrustedError, UsageError
+from cu_certificates.keys import ED25519, PublicKey, algorithm_of, require_signature
 
 PREDICATE_BASE: Final = "https://cu-cert.example/predicate"
 """A reserved name; changing it is a change of format."""
@@ -42,7 +42,7 @@ class Signer(Protocol):
         """The OpenSSH fingerprint ``SHA256:...`` of the public key."""
 
     def sign(self, data: bytes) -> bytes:
-        """Return the DER-encoded ECDSA signature over ``data``."""
+        """Return the signature over ``data``: DER for ECDSA P-256, 64 bytes for Ed25519."""
 
 
 def pae(payload_type: str, payload: bytes) -> bytes:
@@ -94,7 +94,7 @@ def bundle(payload: bytes, signature: bytes, keyid: str) -> bytes:
 
     Args:
         payload: The payload that was signed.
-        signature: The DER-encoded signature over ``pae(PAYLOAD_TYPE, payload)``.
+        signature: The signature over ``pae(PAYLOAD_TYPE, payload)``.
         keyid: The OpenSSH fingerprint of the key, the only name of a key that every public verifier accepts.
     """
     document = {
@@ -109,6 +109,30 @@ def bundle(payload: bytes, signature: bytes, keyid: str) -> bytes:
     return canonical(document) + b"\n"
 
 
+def dsse(payload: bytes, signatures: Sequence[Signature]) -> bytes:
+    """Return the bytes of a DSSE envelope that stands alone; a pure function of its two arguments.
+
+    Args:
+        payload: The payload that was signed.
+        signatures: One or more signatures over ``pae(PAYLOAD_TYPE, payload)``, in the order they are to be listed.
+
+    Raises:
+        UsageError: There is none, or one key stands twice.
+    """
+    names = [signature.keyid for signature in signatures]
+    if not names or len(set(names)) != len(names):
+        raise UsageError(f"envelope: signatures by {', '.join(names) or 'nobody'}; expected each key once")
+    entries = [
+        {"keyid": signature.keyid, "sig": base64.b64encode(signature.value).decode("ascii")} for signature in signatures
+    ]
+    document = {
+        "payload": base64.b64encode(payload).decode("ascii"),
+        "payloadType": PAYLOAD_TYPE,
+        "signatures": entries,
+    }
+    return canonical(document) + b"\n"
+
+
 def sign(payload: bytes, signer: Signer) -> bytes:
     """Sign a payload and return the bytes of its bundle.
 
@@ -119,35 +143,45 @@ def sign(payload: bytes, signer: Signer) -> bytes:
     Raises:
         UsageError: The payload is not canonical JSON; some verifier would read it differently.
     """
+    _require_canonical(payload)
+    return bundle(payload, signer.sign(pae(PAYLOAD_TYPE, payload)), signer.keyid)
+
+
+def _require_canonical(payload: bytes) -> None:
     try:
         reread = canonical(parse(payload, "payload"))
     except Rejected as error:
         raise UsageError(f"nothing was signed: {error}") from None
     if reread != payload:
         raise UsageError("nothing was signed: the payload is not in canonical form; build it with statement()")
-    return bundle(payload, signer.sign(pae(PAYLOAD_TYPE, payload)), signer.keyid)
 
 
-def open_envelope(carrier: Carrier, public: ec.EllipticCurvePublicKey) -> bytes:
-    """Return the payload once its signature was found valid; the only way from a carrier to trusted bytes.
+def open_envelope(carrier: Carrier, *keys: PublicKey) -> bytes:
+    """Return the payload once every signature was found valid; the only way from a carrier to trusted bytes.
 
-    The key and with it the algorithm come from the caller's trust file, never from the carrier.
+    The keys and with them the algorithms come from the caller's trust file, never from the carrier.
 
     Args:
-        carrier: What was taken out of a bundle or a report.
-        public: The P-256 key that must have signed.
+        carrier: What was taken out of a bundle, a report or an envelope.
+        *keys: The keys that must have signed, in the order of ``carrier.signatures``.
 
     Raises:
-        UntrustedError: The signature is not valid for this key, or the payload is of another type.
+        UntrustedError: A signature is not valid for its key, or the payload is of another type.
+        ValueError: There are not as many keys as signatures, or none.
     """
-    try:
-        public.verify(carrier.signature, pae(carrier.payload_type, carrier.payload), ec.ECDSA(hashes.SHA256()))
-    except InvalidSignature:
-        raise UntrustedError(
-            "signature",
-            f"the signature does not match the content for key {carrier.keyid!r}; the file was altered, or another "
-            "key signed it (expected: ECDSA P-256 with SHA-256, DER); ask the auditor for the original file",
-        ) from None
+    if not keys:
+        raise ValueError("an envelope opens with keys; none was given")
+    data = pae(carrier.payload_type, carrier.payload)
+    for signature, key in zip(carrier.signatures, keys, strict=True):
+        try:
+            require_signature(key, signature.value, data)
+        except InvalidSignature:
+            form = "Ed25519, 64 bytes" if algorithm_of(key) == ED25519 else "ECDSA P-256 with SHA-256, DER"
+            raise UntrustedError(
+                "signature",
+                f"the signature does not match the content for key {signature.keyid!r}; the file was altered, or "
+                f"another key signed it (expected: {form}); ask the auditor for the original file",
+            ) from None
     if carrier.payload_type != PAYLOAD_TYPE:
         raise UntrustedError("carrier", f"payloadType {carrier.payload_type!r}; expected exactly {PAYLOAD_TYPE!r}")
     return carrier.payload

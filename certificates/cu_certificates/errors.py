@@ -34,8 +34,8 @@ class UntrustedError(CertificateError):
     """Verification failed; ``step`` names the check that refused.
 
     Args:
-        step: One of ``carrier``, ``signature``, ``trust``, ``time``, ``subject``, ``evidence``, ``claims``,
-            ``report``, ``verdict``.
+        step: One of ``carrier``, ``signature``, ``trust``, ``threshold``, ``time``, ``revocation``, ``subject``,
+            ``evidence``, ``log``, ``claims``, ``report``, ``receipt``, ``verdict``.
         message: What was found, where, what was expected, what to do next.
     """
 

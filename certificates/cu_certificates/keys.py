@@ -1,7 +1,8 @@
-"""Keys: ECDSA P-256 with SHA-256, the one kind that every public verifier accepts.
+"""Keys: ECDSA P-256 with SHA-256, the one kind that every public verifier accepts, and Ed25519 as the second.
 
 A key is named by its OpenSSH fingerprint ``SHA256:...``, which ``ssh-keygen -lf`` prints as well. Private keys are
-PKCS#8 PEM files with mode 0600 and are never overwritten.
+PKCS#8 PEM files with mode 0600 and are never overwritten. Which algorithm a signature is checked with follows from the
+key that the reader trusts, never from what is signed.
 """
 
 import base64
@@ -19,10 +20,19 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cu_certificates._files import kind_of, make_folder, read_bytes, write_new
 from cu_certificates.errors import MissingFileError, UsageError
 
-ALGORITHM: Final = "ecdsa-p256-sha256"
+PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
+"""A key that may sign a cu-cert document; :func:`algorithm_of` tells its one algorithm."""
+PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+
+ECDSA_P256: Final = "ecdsa-p256-sha256"
+ED25519: Final = "ed25519"
+ALGORITHMS: Final = (ECDSA_P256, ED25519)
+ALGORITHM: Final = ECDSA_P256
+"""What a new key gets unless its owner asks for the other; every verifier that was tried accepts it."""
 KDF_ITERATIONS: Final = 600_000
 """cryptography's own BestAvailableEncryption stops at 2048, which a graphics card tries in no time."""
 
+_CURVE: Final = "secp256r1"
 _MAX_PEM: Final = 64 * 1024
 _LOCAL_NAME: Final = "audit-key.pem"
 
@@ -46,15 +56,62 @@ def _kind(key: object) -> str:
             return f"a key of type {type(key).__name__}"
 
 
-def _is_p256(key: object) -> bool:
-    return isinstance(key, ec.EllipticCurvePublicKey | ec.EllipticCurvePrivateKey) and key.curve.name == "secp256r1"
-
-
 def _refuse(where: str, key: object) -> UsageError:
-    return UsageError(f"{where}: {_kind(key)}; expected an ECDSA P-256 key (make one with 'cu-cert key generate')")
+    return UsageError(
+        f"{where}: {_kind(key)}; expected an ECDSA P-256 or Ed25519 key (make one with 'cu-cert key generate')"
+    )
 
 
-def fingerprint(public: ec.EllipticCurvePublicKey) -> str:
+def _public(where: str, key: object) -> PublicKey:
+    match key:
+        case ed25519.Ed25519PublicKey():
+            return key
+        case ec.EllipticCurvePublicKey() if key.curve.name == _CURVE:
+            return key
+    raise _refuse(where, key)
+
+
+def _private(where: str, key: object) -> PrivateKey:
+    match key:
+        case ed25519.Ed25519PrivateKey():
+            return key
+        case ec.EllipticCurvePrivateKey() if key.curve.name == _CURVE:
+            return key
+    raise _refuse(where, key)
+
+
+def algorithm_of(public: PublicKey) -> str:
+    """Return the only algorithm that this key signs with: ``ecdsa-p256-sha256`` or ``ed25519``.
+
+    Args:
+        public: The key.
+
+    Raises:
+        UsageError: The key is of another kind, for example on another curve.
+    """
+    return ED25519 if isinstance(_public("public key", public), ed25519.Ed25519PublicKey) else ECDSA_P256
+
+
+def require_signature(public: PublicKey, signature: bytes, data: bytes) -> None:
+    """Return if ``signature`` is this key's over ``data``.
+
+    Args:
+        public: The key; its kind decides the algorithm.
+        signature: DER for ECDSA, 64 bytes for Ed25519.
+        data: What was signed.
+
+    Raises:
+        InvalidSignature: (of ``cryptography``) It is not.
+        UsageError: The key is of a kind that is not accepted.
+    """
+    algorithm_of(public)
+    if isinstance(public, ed25519.Ed25519PublicKey):
+        public.verify(signature, data)
+    else:
+        public.verify(signature, data, ec.ECDSA(hashes.SHA256()))
+
+
+def fingerprint(public: PublicKey) -> str:
     """Return the OpenSSH fingerprint of a public key, ``SHA256:`` and unpadded base64.
 
     Args:
@@ -70,20 +127,19 @@ class SigningKey:
     """A private key that signs.
 
     Args:
-        private: An ECDSA P-256 private key.
+        private: An ECDSA P-256 or an Ed25519 private key.
 
     Raises:
         UsageError: The key is of another kind.
     """
 
-    private: ec.EllipticCurvePrivateKey = field(repr=False)
+    private: PrivateKey = field(repr=False)
 
     def __post_init__(self) -> None:
-        if not _is_p256(self.private):
-            raise _refuse("signing key", self.private)
+        _private("signing key", self.private)
 
     @property
-    def public(self) -> ec.EllipticCurvePublicKey:
+    def public(self) -> PublicKey:
         """The public half."""
         return self.private.public_key()
 
@@ -92,12 +148,19 @@ class SigningKey:
         """The OpenSSH fingerprint of the public half."""
         return fingerprint(self.public)
 
+    @property
+    def algorithm(self) -> str:
+        """The algorithm that the key signs with."""
+        return algorithm_of(self.public)
+
     def sign(self, data: bytes) -> bytes:
-        """Return the DER-encoded ECDSA signature over the SHA-256 of ``data``.
+        """Return the signature over ``data``: DER-encoded ECDSA over its SHA-256, or the 64 bytes of Ed25519.
 
         Args:
             data: What is signed.
         """
+        if isinstance(self.private, ed25519.Ed25519PrivateKey):
+            return self.private.sign(data)
         return self.private.sign(data, ec.ECDSA(hashes.SHA256()))
 
 
@@ -178,38 +241,56 @@ def _private_pem(key: SigningKey, passphrase: bytes | None) -> bytes:
     return plain if passphrase is None else _encrypted_pem(plain, passphrase)
 
 
-def _public_pem(key: SigningKey) -> bytes:
-    return key.public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+def public_pem(public: PublicKey) -> bytes:
+    """Return a public key as the PEM file that readers get (SubjectPublicKeyInfo).
+
+    Args:
+        public: The key.
+    """
+    return public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
-def ephemeral_key() -> SigningKey:
-    """Return a fresh key that exists only in memory."""
+def ephemeral_key(algorithm: str = ALGORITHM) -> SigningKey:
+    """Return a fresh key that exists only in memory.
+
+    Args:
+        algorithm: One of ``ALGORITHMS``.
+
+    Raises:
+        UsageError: The algorithm is another.
+    """
+    if algorithm not in ALGORITHMS:
+        raise UsageError(f"algorithm {algorithm!r:.80}; expected one of {', '.join(ALGORITHMS)}")
+    if algorithm == ED25519:
+        return SigningKey(ed25519.Ed25519PrivateKey.generate())
     return SigningKey(ec.generate_private_key(ec.SECP256R1()))
 
 
-def generate_key(path: Path, *, passphrase: bytes | None) -> SigningKey:
+def generate_key(path: Path, *, passphrase: bytes | None, algorithm: str = ALGORITHM) -> SigningKey:
     """Make a key and write it to ``path`` (mode 0600), its public half to ``NAME.pub.pem`` beside it.
 
     Args:
         path: The new file; nothing is overwritten.
         passphrase: Protects the file (PBES2: PBKDF2-HMAC-SHA256 with 600 000 rounds, AES-256-CBC); ``None`` for an
             unprotected file.
+        algorithm: One of ``ALGORITHMS``.
 
     Returns:
         The key.
 
     Raises:
-        UsageError: A file exists already, the folder cannot be written, or the passphrase is empty.
+        UsageError: A file exists already, the folder cannot be written, the passphrase is empty, or the algorithm is
+            unknown.
     """
     if passphrase == b"":
         raise UsageError(f"key {str(path)!r}: the passphrase is empty; give one, or none at all")
-    key = ephemeral_key()
+    key = ephemeral_key(algorithm)
     public = public_path_of(path)
     if kind_of(public) != "absent":
         raise UsageError(f"public key {str(public)!r} exists already and is never overwritten; give another path")
     make_folder(path.parent, private=True)
     write_new(path, _private_pem(key, passphrase), what="private key", mode=0o600)
-    write_new(public, _public_pem(key), what="public key")
+    write_new(public, public_pem(key.public), what="public key")
     return key
 
 
@@ -222,7 +303,7 @@ def load_private_key(path: Path, passphrase: bytes | None = None) -> SigningKey:
 
     Raises:
         MissingFileError: The file cannot be read.
-        UsageError: It is not an ECDSA P-256 private key, or the passphrase is absent, wrong or not needed.
+        UsageError: It is no private key of an accepted kind, or the passphrase is absent, wrong or not needed.
     """
     where = f"private key {str(path)!r}"
     data = read_bytes(path, what="private key", max_bytes=_MAX_PEM)
@@ -236,12 +317,10 @@ def load_private_key(path: Path, passphrase: bytes | None = None) -> SigningKey:
     except (ValueError, UnsupportedAlgorithm) as error:
         cause = "wrong passphrase, or a damaged file" if passphrase is not None else f"damaged file ({error})"
         raise UsageError(f"{where}: cannot be opened: {cause}") from None
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or not _is_p256(key):
-        raise _refuse(where, key)
-    return SigningKey(key)
+    return SigningKey(_private(where, key))
 
 
-def load_public_key(path: Path) -> ec.EllipticCurvePublicKey:
+def load_public_key(path: Path) -> PublicKey:
     """Read a public key.
 
     Args:
@@ -249,19 +328,30 @@ def load_public_key(path: Path) -> ec.EllipticCurvePublicKey:
 
     Raises:
         MissingFileError: The file cannot be read.
-        UsageError: It is not an ECDSA P-256 public key.
+        UsageError: It is no public key of an accepted kind.
     """
     where = f"public key {str(path)!r}"
     data = read_bytes(path, what="public key", max_bytes=_MAX_PEM)
     if b"PRIVATE KEY-----" in data:
         raise UsageError(f"{where}: this file holds a private key; give its public half, {str(public_path_of(path))!r}")
+    return parse_public_key(data, where)
+
+
+def parse_public_key(data: bytes, where: str) -> PublicKey:
+    """Read a public key from the bytes of a PEM file.
+
+    Args:
+        data: A SubjectPublicKeyInfo in PEM form.
+        where: Where the bytes come from, for messages.
+
+    Raises:
+        UsageError: They are no public key of an accepted kind.
+    """
     try:
         key = serialization.load_pem_public_key(data)
     except (ValueError, UnsupportedAlgorithm):
         raise UsageError(f"{where}: no public key in PEM form (BEGIN PUBLIC KEY); expected one") from None
-    if not isinstance(key, ec.EllipticCurvePublicKey) or not _is_p256(key):
-        raise _refuse(where, key)
-    return key
+    return _public(where, key)
 
 
 def local_key(passphrase: bytes | None = None) -> LocalKey:
@@ -282,7 +372,7 @@ def local_key(passphrase: bytes | None = None) -> LocalKey:
     try:
         beside = load_public_key(public)
     except MissingFileError:
-        write_new(public, _public_pem(key), what="public key")
+        write_new(public, public_pem(key.public), what="public key")
     else:
         if fingerprint(beside) != key.keyid:
             raise UsageError(
