@@ -53,6 +53,7 @@ def test_the_files_handed_on_are_the_documented_ones(done: Finished) -> None:
     assert sorted(files_below(done.out)) == [
         "certificate.sigstore.json",
         "evidence/artifact.jsonl",
+        "evidence/distances.jsonl",
         "evidence/pilots.jsonl",
         "evidence/slots.jsonl",
         "evidence/utility.jsonl",
@@ -163,7 +164,8 @@ def test_the_ids_in_private_open_the_certificates_root(done: Finished) -> None:
     assert not any(holders(public(done.out), leaf.hex()) for leaf in commitments)
     assert not holders(public(done.out), kept["requestKey"])
     # The audit's seed is opened in the evidence, where the coins are derived from it; the request's key never is.
-    assert holders(public(done.out), kept["auditSeed"]) == ["evidence/artifact.jsonl", "evidence/slots.jsonl"]
+    opened = [f"evidence/{name}.jsonl" for name in ("artifact", "distances", "slots")]
+    assert holders(public(done.out), kept["auditSeed"]) == opened
 
 
 # Evidence speaks of models, never of records
