@@ -2,12 +2,9 @@
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,154 +12,46 @@ from typing import Any
 
 import pytest
 import typer
-from hypothesis import given
+from gate_case import (
+    EXCEPTION,
+    KEYID,
+    MODEL,
+    NASTY,
+    NOW,
+    PLAIN,
+    POLICY,
+    REPORT,
+    ROOT,
+    Change,
+    at,
+    checked,
+    decide,
+    demands,
+    drop,
+    hostile,
+    outcome,
+    predicate,
+    set_in,
+)
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from cu_cert.cli.gate import command
 from cu_certificates.check.checker import PREDICATE_TYPE
-from cu_certificates.check.result import CheckResult, ClaimResult
 from cu_certificates.errors import MissingFileError, UntrustedError, UsageError
-from cu_certificates.gate import GateReport, judge, run_gate
+from cu_certificates.gate import judge, run_gate
 from cu_certificates.policy import RULES, Policy, load_policy
 
-NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
-MODEL, REPORT, ROOT, KEYID = "7a" * 32, "5b" * 32, "c0" * 32, "SHA256:VgIZ"
-
-POLICY = f"""schema = 1
-[policy.require]
-verdict = ["NOT_REFUTED"]
-predicate = "{PREDICATE_TYPE}"
-eps_lower_max = {{ value = "0.50", delta = "0", alpha = "1/20" }}
-detect_eps_max = "2"
-attacks = ["eps-coinflip", "eps-group"]
-utility_min = {{ set = "held-out", accuracy = "0.90" }}
-method = ["npo"]
-independence = "external"
-forget_root = "{ROOT}"
-max_age = "90d"
-"""
-
 NEVER = r"(?i)\b(erased|forgotten|anonymous|compliant|guaranteed|passed|verified|proof)\b"
-
-EXCEPTION = """[[policy.exception]]
-rule = "{rule}"
-reason = "ticket 812"
-approved_by = "dpo"
-expires = {expires}
-"""
-
-
-def control(question: str, sign: str, outcome: str) -> dict[str, Any]:
-    return {"id": f"c-{sign[:3]}-{question}", "type": "control", "question": question, "sign": sign, "outcome": outcome}
-
-
-def predicate() -> dict[str, Any]:
-    """A certificate that satisfies POLICY in every point."""
-    shared = {"alpha": "1/40", "delta": "0", "planned": True}
-    return {
-        "certificateId": "urn:uuid:1",
-        "issuedAt": "2026-11-20T18:00:00Z",
-        "expiresAt": "2027-02-18T18:00:00Z",
-        "auditor": {"name": "outside lab", "independence": "external", "keyid": KEYID},
-        "scope": {"model": {"name": "model.pt", "digest": {"sha256": MODEL}}},
-        "request": {"commitment": {"scheme": "cu-cert-forget/1", "root": ROOT, "size": 50}},
-        "unlearning": {"method": "npo"},
-        "plan": {
-            "questions": ["procedure", "artifact"],
-            "attacks": ["eps-coinflip", "conformal-p", "eps-group"],
-            "alphaTotal": "1/20",
-            "testedEps": "1/2",
-        },
-        "evidence": [{"id": "plan", "name": "plan.json"}, {"id": "slots", "name": "evidence/slots.jsonl"}],
-        "claims": [
-            {"id": "c-model", "type": "model-digest", "digest": {"sha256": MODEL}},
-            {"id": "c-eps-procedure", "type": "eps-coinflip", "question": "procedure", **shared, "bound": "0.3000",
-             "guesses": 48, "right": 30},
-            control("procedure", "positive", "detected"),
-            control("procedure", "negative", "sound"),
-            {"id": "c-power-procedure", "type": "power", "question": "procedure", "detectEps": "2", "maxEps": "2.5312",
-             "reached": True},
-            {"id": "c-p-artifact", "type": "conformal-p", "question": "artifact", "p": "60/121"},
-            {"id": "c-eps-artifact", "type": "eps-group", "question": "artifact", **shared, "bound": "0.5000",
-             "from": "c-p-artifact"},
-            control("artifact", "positive", "detected"),
-            control("artifact", "negative", "sound"),
-            {"id": "c-power-artifact", "type": "power", "question": "artifact", "maxEps": "1.1069", "reached": True},
-            {"id": "c-utility", "type": "utility", "set": "held-out", "accuracyAtLeast": "0.9000"},
-            {"id": "m-auc", "type": "metric", "name": "AUC", "value": "0.5312"},
-        ],
-    }  # fmt: skip
-
-
-def checked(
-    content: dict[str, Any],
-    *,
-    stated: str | None = "NOT_REFUTED",
-    derived: str = "NOT_REFUTED",
-    missing: tuple[str, ...] = (),
-    statuses: dict[str, str] | None = None,
-) -> CheckResult:
-    claims = []
-    for claim in content["claims"]:
-        usual = {"utility": "assumed", "metric": "unverified"}.get(claim["type"], "proved")
-        status: Any = (statuses or {}).get(claim["id"], "unverified" if missing else usual)
-        claims.append(ClaimResult(id=claim["id"], type=claim["type"], status=status, detail="a detail"))
-    subject = [
-        {"name": "model.pt", "digest": {"sha256": MODEL}},
-        {"name": "report.html", "digest": {"sha256": REPORT}},
-    ]
-    return CheckResult(
-        statement={"predicateType": PREDICATE_TYPE, "subject": subject, "predicate": content},
-        claims=tuple(claims),
-        stated=stated,
-        derived=derived,
-        reasons=("one reason",),
-        missing=missing,
-    )
 
 
 @pytest.fixture
 def policy(tmp_path: Path) -> Callable[..., Policy]:
-    def make(text: str = POLICY, *, swap: tuple[str, str] = ("", ""), extra: str = "") -> Policy:
-        path = tmp_path / "cu-cert.toml"
-        assert swap[0] in text
-        path.write_text(text.replace(*swap) + extra if swap[0] else text + extra)
-        return replace(load_policy(path), file="cu-cert.toml")
-
-    return make
+    return lambda *text, **changes: demands(tmp_path, *text, **changes)
 
 
 Make = Callable[..., Policy]
-
-
-def decide(result: CheckResult, policy: Policy, **options: Any) -> GateReport:
-    return judge(result, policy, now=NOW, keyid=KEYID, payload_sha256="ee" * 32, **options)
-
-
-def at(content: dict[str, Any], identifier: str) -> dict[str, Any]:
-    return next(claim for claim in content["claims"] if claim["id"] == identifier)
-
-
-def set_in(path: str, value: object) -> Callable[[dict[str, Any]], None]:
-    """Return a change: ``plan.alphaTotal`` in the certificate, or ``c-id.field`` in a claim."""
-
-    def change(content: dict[str, Any]) -> None:
-        first, *rest, last = path.split(".")
-        place = at(content, first) if first.startswith("c-") else content[first]
-        for key in rest:
-            place = place[key]
-        place[last] = value
-
-    return change
-
-
-def drop(identifier: str) -> Callable[[dict[str, Any]], None]:
-    return lambda content: content["claims"].remove(at(content, identifier))
-
-
-def outcome(report: GateReport, rule: str) -> str:
-    return next(finding.outcome for finding in report.findings if finding.rule == rule)
 
 
 def test_a_certificate_that_satisfies_every_demand(policy: Make) -> None:
@@ -171,7 +60,7 @@ def test_a_certificate_that_satisfies_every_demand(policy: Make) -> None:
     assert (report.exit_code, report.decision) == (0, "policy satisfied")
     assert report.not_demanded == ()
     assert report.to_text().splitlines()[-1] == (
-        f"Checks: signature ok · trusted key {KEYID} · subject ok · 11/11 claims re-derived · 0 violations · "
+        f"Checks: signature ok · trusted key {KEYID} · subject ok · 20/20 claims re-derived · 0 violations · "
         "0 inconclusive · 1 exception (expires 2026-12-31) · policy satisfied"
     )
 
@@ -180,8 +69,8 @@ def test_the_defaults_demand_a_verdict_and_a_current_certificate_only(policy: Ma
     report = decide(checked(predicate()), policy("schema = 1\n"))
     assert [finding.rule for finding in report.findings] == ["CU001", "CU002", "CU102", "CU401"]
     assert report.exit_code == 0
-    assert "CU101" in report.not_demanded
-    assert "Not demanded by cu-cert.toml: CU101," in report.to_text()
+    assert set(report.not_demanded) == set(RULES) - {"CU001", "CU002", "CU102", "CU401"}
+    assert "Not demanded by cu-cert.toml: CU003, CU004, CU101," in report.to_text()
 
 
 FAILURES = [
@@ -221,7 +110,7 @@ FAILURES = [
 
 @pytest.mark.parametrize(("rule", "change", "expected"), FAILURES)
 def test_each_rule_refuses_and_dropping_any_claim_never_helps(
-    policy: Make, rule: str, change: Callable[[dict[str, Any]], None], expected: str
+    policy: Make, rule: str, change: Change, expected: str
 ) -> None:
     content, demands = predicate(), policy()
     change(content)
@@ -259,10 +148,16 @@ def test_the_statement_must_have_the_demanded_type(policy: Make) -> None:
 
 def test_a_claim_that_was_not_re_derived_supports_nothing(policy: Make) -> None:
     for identifier, rules in {
-        "c-eps-procedure": ("CU101", "CU104"),
-        "c-power-procedure": ("CU101", "CU103"),
-        "c-pos-procedure": ("CU103",),
-        "c-utility": ("CU105",),
+        "c-eps-procedure": ("CU101", "CU104", "CU109"),
+        "c-power-procedure": ("CU101", "CU103", "CU109"),
+        "c-pos-procedure": ("CU103", "CU109"),
+        "c-neg-artifact": ("CU109",),
+        "c-utility": ("CU105", "CU107", "CU108"),
+        "c-count-request": ("CU107",),
+        "c-theorem": ("CU110",),
+        "c-absent": ("CU204",),
+        "c-chain": ("CU204",),
+        "c-replay": ("CU205",),
     }.items():
         report = decide(checked(predicate(), statuses={identifier: "unverified"}), policy())
         found = {finding.rule for finding in report.findings if finding.outcome == "inconclusive"}
@@ -351,7 +246,7 @@ def test_an_exception_covers_its_rule_until_its_day(policy: Make) -> None:
     assert (report.exit_code, report.counts()["excused"]) == (0, 1)
     text = report.to_text()
     assert "CU104 EXCUSED" in text
-    assert "Exception CU104 until 2026-12-01 (used): ticket 812; approved by dpo cu-cert.toml:13" in text
+    assert "Exception CU104 until 2026-12-01 (used): ticket 812; approved by dpo cu-cert.toml:23" in text
     assert json.loads(report.to_json())["exceptions"][0]["approvedBy"] == "dpo"
 
     report = decide(checked(content), policy(extra=EXCEPTION.format(rule="CU104", expires="2026-11-30")))
@@ -369,6 +264,7 @@ def test_no_exception_covers_a_refutation(policy: Make) -> None:
     assert decide(checked(predicate(), stated="REFUTED", derived="REFUTED"), demands).exit_code == 1
 
 
+@settings(deadline=None)
 @given(
     st.integers(0, 20_000).map(lambda n: f"{n // 10_000}.{n % 10_000:04d}"),
     st.sampled_from(["0.5", "0.50", "1/2", "5e-1", "0.3333", "1/3", "1"]),
@@ -381,8 +277,7 @@ def test_the_message_and_the_decision_agree(tmp_path_factory: pytest.TempPathFac
     at(content, "c-eps-procedure")["bound"] = bound
     at(content, "c-eps-artifact")["bound"] = "0.0000"
     report = decide(checked(content), load_policy(path))
-    finding = json.loads(report.to_json())["findings"][2]
-    assert finding["rule"] == "CU101"
+    finding = next(one for one in json.loads(report.to_json())["findings"] if one["rule"] == "CU101")
     assert finding["found"][0]["text"].startswith(f"eps >= {bound} ")
     assert finding["allowed"].startswith(f"eps_lower_max = {limit} ")
     top, _, bottom = limit.partition("/")
@@ -421,10 +316,12 @@ def test_the_json_report_holds_the_same_facts(policy: Make) -> None:
     assert document["schema"] == "cu-cert-gate/1"
     assert (document["decision"], document["exitCode"]) == ("policy violated", 1)
     assert document["judgedAt"] == "2026-12-01T12:00:00Z"
-    assert document["file"] == "certificate.sigstore.json"
-    assert document["subject"] == {"name": "model.pt", "sha256": MODEL}
-    assert document["certificate"]["keyid"] == KEYID
-    assert document["policy"] == {"file": "cu-cert.toml", "sha256": report.policy.sha256}
+    (certificate,) = document["certificates"]
+    assert (certificate["file"], certificate["accepted"]) == ("certificate.sigstore.json", True)
+    assert certificate["subject"] == {"name": "model.pt", "sha256": MODEL}
+    assert (certificate["keyid"], certificate["requestRoot"]) == (KEYID, ROOT)
+    assert document["policy"] == {"file": "cu-cert.toml", "sha256": policy().sha256}
+    assert document["error"] is None
     text = report.to_text()
     for finding in document["findings"]:
         assert f"{finding['rule']} " in text
@@ -435,41 +332,14 @@ def test_the_json_report_holds_the_same_facts(policy: Make) -> None:
             assert all(part in text for part in told)
 
 
-NASTY = st.one_of(
-    st.text(max_size=40),
-    st.lists(
-        st.sampled_from(
-            ["\n", "\r", "\x1b[2J", "::error::", "##[error]", "##vso[", "\u2028", "\u202e", "\x85", "\x00", "x"]
-        ),
-        max_size=8,
-    ).map("".join),
-)
-
-
+@settings(deadline=None)
 @given(NASTY)
 def test_no_quoted_text_can_command_a_terminal_or_a_runner(
     tmp_path_factory: pytest.TempPathFactory, nasty: str
 ) -> None:
-    path = tmp_path_factory.mktemp("policy") / "cu-cert.toml"
-    quoted = json.dumps(f"x{nasty}")
-    reason = EXCEPTION.format(rule="CU105", expires="2026-12-31")
-    try:
-        path.write_text(POLICY + reason.replace('"ticket 812"', quoted), encoding="utf-8")
-        demands = load_policy(path)
-    except UsageError:  # TOML spells a few characters otherwise than JSON
-        path.write_text(POLICY + reason)
-        demands = load_policy(path)
-    content = predicate()
-    content["scope"]["model"]["name"] = nasty
-    content["auditor"].update(name=nasty, independence=nasty)
-    content["unlearning"]["method"] = nasty
-    content["plan"]["attacks"] = [nasty]
-    at(content, "c-eps-procedure").update(id=nasty, bound="0.9000")
-    result = replace(checked(content, derived="INCONCLUSIVE", missing=(nasty,)), reasons=(nasty, nasty))
-    refused = checked(content, statuses={nasty: "rejected"})
-    for report in (decide(result, demands, file=nasty), decide(refused, demands, file=nasty)):
+    for report in hostile(nasty, tmp_path_factory.mktemp("policy")):
         text = report.to_text()
-        assert report.exit_code in (1, 4)
+        assert report.exit_code == 4
         for line in text.removesuffix("\n").split("\n"):
             assert line.isprintable(), line
             assert line.lstrip().startswith(("CU", "found", "allowed", "means", "next", "Exception", "Not", "Checks:"))
@@ -506,7 +376,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
             raise UntrustedError("signature", "does not match;\n::error::ask the auditor")
         if file.name == "gone.json":
             raise MissingFileError("gone.json does not exist; give the path of a readable file")
-        return SimpleNamespace(check=checked(predicate()), keyid=KEYID, payload_sha256="ee" * 32)
+        return SimpleNamespace(
+            check=checked(predicate()), keyid=KEYID, payload_sha256="ee" * 32, signatures=(), stamped=None
+        )
 
     monkeypatch.setattr("cu_certificates.verify.verify", verify)
     monkeypatch.setattr("cu_certificates.trust.reader_trust", lambda path: path or Path("/config/trust.toml"))
@@ -515,11 +387,10 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 
 def test_run_gate_opens_then_judges(policy: Make, opened: list[dict[str, Any]]) -> None:
-    report = run_gate(Path("a.json"), policy=policy(), model=Path("model.pt"), evidence=Path("e"), now=NOW)
+    report = run_gate(Path("a.json"), policy=policy(PLAIN), model_digest=MODEL, evidence=Path("e"), now=NOW)
     assert report.exit_code == 0
     assert opened[0] == {
         "trust": Path("/config/trust.toml"),
-        "model": Path("model.pt"),
         "evidence": Path("e"),
         "now": NOW,
         "allow_missing_evidence": True,
@@ -528,7 +399,7 @@ def test_run_gate_opens_then_judges(policy: Make, opened: list[dict[str, Any]]) 
 
 
 def test_whose_trust_file_counts(policy: Make, opened: list[dict[str, Any]], tmp_path: Path) -> None:
-    demands = policy(extra='[policy.trust]\nfile = "ours.toml"\n')
+    demands = policy(PLAIN, extra='[policy.trust]\nfile = "ours.toml"\n')
     run_gate(Path("a.json"), policy=demands, model_digest=MODEL, now=NOW)
     run_gate(Path("a.json"), policy=demands, model_digest=MODEL, trust=Path("mine.toml"), now=NOW)
     assert [call["trust"] for call in opened] == [tmp_path / "ours.toml", Path("mine.toml")]
@@ -536,31 +407,31 @@ def test_whose_trust_file_counts(policy: Make, opened: list[dict[str, Any]], tmp
 
 def test_a_gate_must_be_bound_to_a_model(policy: Make, opened: list[dict[str, Any]]) -> None:
     with pytest.raises(UsageError, match="not bound to a model"):
-        run_gate(Path("a.json"), policy=policy(), now=NOW)
+        run_gate(Path("a.json"), policy=policy(PLAIN), now=NOW)
     for digest in ("", "xyz", MODEL[:-1], MODEL + "\n0"):
         with pytest.raises(UsageError, match="64 hexadecimal"):
-            run_gate(Path("a.json"), policy=policy(), model_digest=digest, now=NOW)
+            run_gate(Path("a.json"), policy=policy(PLAIN), model_digest=digest, now=NOW)
     assert opened == []
 
 
 def test_the_digest_is_compared_in_either_spelling(policy: Make, opened: list[dict[str, Any]]) -> None:
     for digest in (MODEL, MODEL.upper(), f"sha256:{MODEL}"):
-        assert run_gate(Path("a.json"), policy=policy(), model_digest=digest, now=NOW).exit_code == 0
-    assert run_gate(Path("a.json"), policy=policy(), model_digest=REPORT, now=NOW).exit_code == 4
+        assert run_gate(Path("a.json"), policy=policy(PLAIN), model_digest=digest, now=NOW).exit_code == 0
+    assert run_gate(Path("a.json"), policy=policy(PLAIN), model_digest=REPORT, now=NOW).exit_code == 4
 
 
 def test_an_untrusted_file_is_a_decision_and_a_missing_one_an_error(policy: Make, opened: list[dict[str, Any]]) -> None:
-    report = run_gate(Path("forged.json"), policy=policy(), model_digest=MODEL, now=NOW)
+    report = run_gate(Path("forged.json"), policy=policy(PLAIN), model_digest=MODEL, now=NOW)
     assert report.exit_code == 4
-    assert report.judged is None
+    assert report.judged == (None,)
     text = report.to_text()
     assert "CU001 FAIL" in text
     assert "signature: does not match" in text
     assert not any(line.startswith("::") for line in text.splitlines())
     assert text.splitlines()[-1] == "Checks: certificate refused · nothing else in it was judged · untrusted"
-    assert json.loads(report.to_json())["certificate"] is None
+    assert json.loads(report.to_json())["certificates"] == [{"file": "forged.json", "accepted": False}]
     with pytest.raises(MissingFileError):
-        run_gate(Path("gone.json"), policy=policy(), model_digest=MODEL, now=NOW)
+        run_gate(Path("gone.json"), policy=policy(PLAIN), model_digest=MODEL, now=NOW)
 
 
 @pytest.fixture
@@ -569,7 +440,7 @@ def invoke(tmp_path: Path, opened: list[dict[str, Any]]) -> Callable[..., Any]:
     app = typer.Typer()
     app.command()(command)
     # The verb takes the time from the clock, so the certificate's own dates must not decide.
-    text = POLICY.replace('max_age = "90d"\n', "")
+    text = PLAIN.replace('max_age = "90d"\n', "")
 
     def call(*options: str, file: str = "a.json", value: str = "0.50") -> Any:
         path = tmp_path / "policy.toml"
@@ -582,9 +453,9 @@ def invoke(tmp_path: Path, opened: list[dict[str, Any]]) -> Callable[..., Any]:
 @pytest.fixture
 def current(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the certificate's dates hold whatever today is."""
-    from cu_certificates import _gate_rules
+    from cu_certificates._gate import rules
 
-    monkeypatch.setitem(_gate_rules.JUDGES, "CU401", lambda case: None)
+    monkeypatch.setitem(rules.JUDGES, "CU401", lambda case: None)
 
 
 @pytest.mark.usefixtures("current")
@@ -611,19 +482,3 @@ def test_the_verb_writes_its_report_before_it_exits(invoke: Callable[..., Any], 
 def test_exit_zero_hides_no_error(invoke: Callable[..., Any]) -> None:
     assert isinstance(invoke("--exit-zero").exception, UsageError)
     assert isinstance(invoke("--exit-zero", "--model-digest", MODEL, file="gone.json").exception, MissingFileError)
-
-
-def test_the_gate_loads_no_numerical_library() -> None:
-    code = (
-        "import sys, cu_cert.cli.gate, cu_certificates.gate, cu_certificates.verify\n"
-        "print([name for name in ('torch', 'numpy', 'scipy', 'jinja2') if name in sys.modules])"
-    )
-    root = Path(__file__).parents[1]
-    run = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={"PYTHONPATH": f"{root}:{root / 'certificates'}"},
-    )
-    assert run.stdout.strip() == "[]"

@@ -10,17 +10,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cu_certificates._policy_read import REQUIRE
 from cu_certificates._toml import key_lines
 from cu_certificates.errors import MissingFileError, PolicyError, UsageError
 from cu_certificates.policy import (
-    _REQUIRE,
     ACCEPTABLE,
     NEVER_EXCEPTED,
     RULES,
+    Batch,
     Number,
     Policy,
     PolicyException,
+    PowerDemand,
+    ReplayDemand,
+    TheoremLimit,
     load_policy,
+    policy_of,
     policy_text,
 )
 
@@ -38,10 +43,9 @@ def test_no_policy_table_gives_the_defaults_and_other_tables_are_ignored(tmp_pat
     policy = load(tmp_path, '[data]\nsource = "digits"\n[audit]\nslots = 64\n')
     assert policy.verdict == ACCEPTABLE
     assert policy.on_inconclusive == "fail"
-    for name in ("eps_lower_max", "detect_eps_max", "utility_min", "forget_root", "max_age", "trust"):
-        assert getattr(policy, name) is None
-    for name in ("attacks", "method", "exceptions"):
-        assert getattr(policy, name) == ()
+    untouched = {"file", "sha256", "verdict", "on_inconclusive", "lines"}
+    for name in set(Policy.__dataclass_fields__) - untouched:
+        assert not getattr(policy, name), name
 
 
 def test_the_default_text_parses_to_the_defaults(tmp_path: Path) -> None:
@@ -57,7 +61,7 @@ def test_the_default_text_names_every_key_and_each_option_in_it_is_valid(tmp_pat
     (tmp_path / "requests" / "pending.root").write_text(ROOT + "\n")
     text = re.sub(r"(?m)^#(\S)", r"\1", policy_text())
     values = tomllib.loads(text)["policy"]
-    assert set(values["require"]) == set(_REQUIRE)
+    assert set(values["require"]) == set(REQUIRE)
     policy = load(tmp_path, text)
     assert policy.eps_lower_max is not None
     assert policy.eps_lower_max.value.text == "0.50"
@@ -65,12 +69,22 @@ def test_the_default_text_names_every_key_and_each_option_in_it_is_valid(tmp_pat
     assert policy.utility_min.set == "held-out"
     assert policy.detect_eps_max == Number("2")
     assert policy.independence == "external"
-    assert policy.forget_root == ROOT
+    assert [batch.root for batch in policy.forget_roots] == [ROOT]
+    assert policy.forget_roots[0].source.endswith("pending.root")
+    assert policy.power == PowerDemand(
+        tpr=Number("0.20"), at_fpr=Number("0.01"), prob=Number("0.8"), alpha=Number("1/20")
+    )
+    assert policy.replay == ReplayDemand(wrong_max=Number("0.05"), alpha=Number("1/20"))
+    assert policy.theorem_eps_max == TheoremLimit(value=Number("1.0"), delta=Number("1e-5"))
+    assert policy.signatures == {"auditor": 1, "controller": 1}
+    assert policy.utility_drop_max == Number("0.02")
+    for flag in ("absent_all", "planned_tests", "timestamp", "report", "privacy_lint"):
+        assert getattr(policy, flag) is True
     assert policy.max_age == timedelta(days=90)
     assert policy.trust == tmp_path / "trust.toml"
     assert [excused.rule for excused in policy.exceptions] == ["CU105"]
     comments = [line for line in policy_text().splitlines() if line.startswith("# ")]
-    assert len(comments) >= len(_REQUIRE), "every option is explained"
+    assert len(comments) >= len(REQUIRE), "every option is explained"
 
 
 def test_lines_and_a_file_of_its_own(tmp_path: Path) -> None:
@@ -86,9 +100,25 @@ def test_lines_and_a_file_of_its_own(tmp_path: Path) -> None:
     ("text", "line", "hints"),
     [
         ('[policy.require]\nverdict = ["NOT_REFUTED"]\nmax_ages = "90d"', 4, ["'max_ages'", "'max_age'"]),
-        ("[policy.require]\npower = 1", 3, ["'power'", "eps_lower_max"]),
-        ('[policy.require]\nutility_drop_max = "0.02"', 3, ["'utility_drop_max'"]),
-        ("[policy.require]\nabsent_all = true", 3, ["'absent_all'"]),
+        ("[policy.require]\npower = 1", 3, ["power = 1", "a table"]),
+        ('[policy.require]\npower = { tpr = "0.05", at_fpr = "0.001" }', 3, ["no key 'prob'"]),
+        ('[policy.require]\npower = { tpr = "0.1", at_fpr = "0.1", prob = "0.8" }', 3, ["a tpr above at_fpr"]),
+        ('[policy.require]\npower = { tpr = "0.1", at_fpr = "0", prob = "0.8" }', 3, ["strictly between 0 and 1"]),
+        ('[policy.require]\npower = { tpr = "0.1", fpr = "0.01", prob = "0.8" }', 3, ["'fpr'", "tpr, at_fpr, prob"]),
+        ('[policy.require]\nutility_drop_max = "2"', 3, ["at most 1"]),
+        ('[policy.require]\nutility_drop = "0.02"', 3, ["'utility_drop'", "'utility_drop_max'"]),
+        ('[policy.require]\nabsent_all = "yes"', 3, ["true or false"]),
+        ("[policy.require]\nabsent = true", 3, ["'absent'", "'absent_all'"]),
+        ('[policy.require]\nreplay = { wrong_max = "1" }', 3, ["strictly between 0 and 1"]),
+        ('[policy.require]\ntheorem_eps_max = { value = "1" }', 3, ["no key 'delta'"]),
+        ("[policy.require]\nsignatures = { auditors = 1 }", 3, ["'auditors'", "'auditor'"]),
+        ("[policy.require]\nsignatures = { gate = 1 }", 3, ["'gate'", "controller"]),
+        ("[policy.require]\nsignatures = { auditor = 0 }", 3, ["from 1 to 9"]),
+        ("[policy.require]\nsignatures = { auditor = true }", 3, ["from 1 to 9"]),
+        ("[policy.require]\nsignatures = {}", 3, ["at least one role"]),
+        ("[policy.require]\ntimestamp = 1", 3, ["true or false"]),
+        ('[policy.require]\nforget_root = "from:gone/*.root"', 3, ["matches no file"]),
+        ("[policy.require]\nforget_root = []", 3, ["at least one"]),
         ('[policy.require]\neps_lower_max = { value = "1", delta = "0", alfa = "1/20" }', 3, ["'alfa'", "'alpha'"]),
         ('[policy.require]\neps_lower_max = { value = "1", delta = "0" }', 3, ["no key 'alpha'"]),
         ("[policy.requires]", 2, ["'requires'", "'require'"]),
@@ -159,13 +189,50 @@ def test_files_that_are_no_policy(tmp_path: Path) -> None:
 
 def test_the_forget_root_may_stand_in_a_file_beside_the_policy(tmp_path: Path) -> None:
     (tmp_path / "r.root").write_text(f"  {ROOT}\n")
-    assert load(tmp_path, '[policy.require]\nforget_root = "from:r.root"').forget_root == ROOT
+    batches = load(tmp_path, '[policy.require]\nforget_root = "from:r.root"').forget_roots
+    assert batches == (Batch(root=ROOT, source=str(tmp_path / "r.root")),)
     (tmp_path / "r.root").write_text(f"{ROOT}\n{ROOT}\n")
     with pytest.raises(PolicyError, match=r"r\.root: starts with"):
         load(tmp_path, '[policy.require]\nforget_root = "from:r.root"')
 
 
+def test_many_batches_come_from_a_folder_a_pattern_or_a_list(tmp_path: Path) -> None:
+    folder = tmp_path / "requests"
+    folder.mkdir()
+    roots = {f"2026-{month}.root": f"{month:02d}" * 32 for month in (10, 11, 12)}
+    for name, root in roots.items():
+        (folder / name).write_text(root + "\n")
+    (folder / "readme.txt").write_text("not a root")
+    (folder / "again.root").write_text(roots["2026-10.root"])  # the same batch under another name counts once
+    for stated in ('"from:requests"', '"from:requests/*.root"', '"from:requests/"'):
+        policy = load(tmp_path, f"[policy.require]\nforget_root = {stated}")
+        assert {batch.root for batch in policy.forget_roots} == set(roots.values()), stated
+        assert len(policy.forget_roots) == 3
+    mixed = load(tmp_path, f'[policy.require]\nforget_root = ["{ROOT}", "from:requests/2026-11.root"]').forget_roots
+    assert [batch.root for batch in mixed] == [ROOT, "11" * 32]
+    assert mixed[0].source == f"{tmp_path / 'cu-cert.toml'}:3"
+    (folder / "bad.root").write_text("x")
+    with pytest.raises(PolicyError, match=r"bad\.root: starts with 'x'"):
+        load(tmp_path, '[policy.require]\nforget_root = "from:requests"')
+
+
+def test_an_empty_folder_of_requests_does_not_open_the_gate(tmp_path: Path) -> None:
+    (tmp_path / "requests").mkdir()
+    with pytest.raises(PolicyError, match="matches no file"):
+        load(tmp_path, '[policy.require]\nforget_root = "from:requests"')
+
+
+def test_demands_may_be_written_in_a_program(tmp_path: Path) -> None:
+    policy = policy_of({"detect_eps_max": "2", "report": True}, "test_model.py", tmp_path)
+    assert policy.detect_eps_max == Number("2")
+    assert policy.report
+    with pytest.raises(PolicyError, match=r"test_model\.py:1: unknown key 'detect_eps'.*detect_eps_max"):
+        policy_of({"detect_eps": "2"}, "test_model.py", tmp_path)
+
+
 def test_a_policy_made_in_code_is_checked_too() -> None:
+    with pytest.raises(PolicyError, match="signatures"):
+        Policy(file="code", sha256="", signatures={"gate": 1})
     with pytest.raises(PolicyError, match="expected some of"):
         Policy(file="code", sha256="", verdict=("REFUTED",))
     for rule in ("CU999", *NEVER_EXCEPTED):

@@ -1,234 +1,56 @@
-"""The gate: a trusted certificate held against a policy, for a pipeline that must go on or stop.
+"""The gate: trusted certificates held against a policy, for a pipeline that must go on or stop.
 
-The certificate states facts, the policy states demands; this file only compares them. The exit codes keep apart what a
+A certificate states facts, the policy states demands; this file only compares them. The exit codes keep apart what a
 pipeline must treat apart: 0 policy satisfied, 1 violated, 3 inconclusive, 4 untrusted (4 before 1 before 3).
 """
 
-import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
-from cu_certificates._gate_case import SUPPORTED, Case, Fact, Finding, clean, excuse, some
-from cu_certificates._gate_rules import JUDGES, expired_exceptions
+from cu_certificates._files import sha256_of
+from cu_certificates._gate.case import SUPPORTED, Beside, Case, Fact, Finding, clean, excuse, some
+from cu_certificates._gate.coverage import coverage
+from cu_certificates._gate.json import json_of
+from cu_certificates._gate.report import Judged, Report
+from cu_certificates._gate.rules import JUDGES, expired_exceptions
+from cu_certificates._gate.text import text_of
 from cu_certificates.check.result import INFORMING, CheckResult
 from cu_certificates.check.strict import Rejected
 from cu_certificates.errors import UntrustedError, UsageError
-from cu_certificates.policy import RULES, Policy, PolicyException
+from cu_certificates.policy import Policy
 
-SCHEMA: Final = "cu-cert-gate/1"
-DECISIONS: Final = {0: "policy satisfied", 1: "policy violated", 3: "inconclusive", 4: "untrusted"}
+if TYPE_CHECKING:
+    from cu_certificates._trusted import Trust
 
-_PRECEDENCE: Final = (4, 1, 3)
-_TITLE_WIDTH: Final = 54
-_FACT_WIDTH: Final = 90
+MAX_FILES: Final = 1000
+
 _DIGEST: Final = re.compile(r"(?:sha256:)?([0-9a-f]{64})", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
-    """What was judged, once it was known to be trusted.
-
-    Args:
-        certificate: Id of the certificate.
-        payload_sha256: Digest of the signed bytes.
-        keyid: The key that signed.
-        model: Name of the audited model.
-        model_sha256: Digest of the audited model.
-        verdict: The verdict that follows from the claims and the evidence at hand.
-        rederived: How many claims were re-derived.
-        claims: How many claims there are to re-derive; descriptive metrics are not counted.
-    """
-
-    certificate: str
-    payload_sha256: str
-    keyid: str
-    model: str
-    model_sha256: str
-    verdict: str
-    rederived: int
-    claims: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class GateReport:
-    """The gate's decision and every fact behind it.
-
-    Args:
-        file: The certificate file, as the caller gave it.
-        policy: The demands.
-        now: Time of the judgement, in UTC.
-        findings: One finding for each rule that was judged.
-        judged: What was judged; ``None`` when it is not trusted.
-    """
-
-    file: str
-    policy: Policy
-    now: datetime
-    findings: tuple[Finding, ...]
-    judged: Judged | None
-
-    @property
-    def exit_code(self) -> int:
-        """The exit code: the first of 4, 1 and 3 that a finding calls for, else 0."""
-        codes = {finding.exit_code for finding in self.findings}
-        return next((code for code in _PRECEDENCE if code in codes), 0)
-
-    @property
-    def decision(self) -> str:
-        """The decision in words."""
-        return DECISIONS[self.exit_code]
-
-    @property
-    def not_demanded(self) -> tuple[str, ...]:
-        """Rules that the policy does not demand; empty when nothing was judged."""
-        judged = {finding.rule for finding in self.findings}
-        return tuple(rule for rule in RULES if rule not in judged) if self.judged else ()
-
-    def counts(self) -> dict[str, int]:
-        """Return how many findings there are of each kind that a reader should know of."""
-        blocking = [finding.outcome for finding in self.findings if finding.excused is None]
-        return {
-            "violations": blocking.count("violated"),
-            "inconclusive": blocking.count("inconclusive"),
-            "untrusted": blocking.count("untrusted"),
-            "warnings": sum(finding.excused == "warn" for finding in self.findings),
-            "excused": sum(finding.excused == "exception" for finding in self.findings),
-        }
+class GateReport(Report):
+    """The gate's decision and every fact behind it, with the two forms that everybody needs."""
 
     def to_text(self) -> str:
         """Return the report for a person: one block a finding, the worst first, and a last line that sums up."""
-        told = sorted(self.findings, key=lambda finding: (finding.outcome == "ok", finding.excused is not None))
-        lines = [line for finding in told for line in _block(finding, self.judged)]
-        lines += [_exception_line(exception, self) for exception in self.policy.exceptions]
-        if self.not_demanded:
-            lines.append(f"Not demanded by {clean(self.policy.file)}: {', '.join(self.not_demanded)}")
-        return "\n".join([*lines, self._checks()]) + "\n"
+        return text_of(self)
 
     def to_json(self) -> str:
         """Return the report as JSON with the same facts, in a form that only changes with its ``schema``."""
-        judged = self.judged
-        document = {
-            "schema": SCHEMA,
-            "decision": self.decision,
-            "exitCode": self.exit_code,
-            "judgedAt": f"{self.now:%Y-%m-%dT%H:%M:%SZ}",
-            "file": clean(self.file),
-            "policy": {"file": clean(self.policy.file), "sha256": self.policy.sha256},
-            "certificate": judged
-            and {
-                "id": judged.certificate,
-                "payloadSha256": judged.payload_sha256,
-                "keyid": judged.keyid,
-                "verdict": judged.verdict,
-                "claims": judged.claims,
-                "claimsRederived": judged.rederived,
-            },
-            "subject": judged and {"name": judged.model, "sha256": judged.model_sha256},
-            "counts": self.counts(),
-            "findings": [_finding_json(finding) for finding in self.findings],
-            "exceptions": [
-                _exception_json(exception) | {"expired": exception.expired(self.now)}
-                for exception in self.policy.exceptions
-            ],
-            "notDemanded": list(self.not_demanded),
-        }
-        return json.dumps(document, indent=2, ensure_ascii=True) + "\n"
-
-    def _checks(self) -> str:
-        counts, judged = self.counts(), self.judged
-        if judged is None:
-            parts = ["certificate refused", "nothing else in it was judged"]
-        else:
-            parts = [
-                "signature ok",
-                f"trusted key {judged.keyid}",
-                "subject ok",
-                f"{judged.rederived}/{judged.claims} claims re-derived",
-                _plural(counts["violations"], "violation"),
-                f"{counts['inconclusive']} inconclusive",
-            ]
-        if counts["warnings"]:
-            parts.append(_plural(counts["warnings"], "warning"))
-        if self.policy.exceptions:
-            days = ", ".join(str(exception.expires) for exception in self.policy.exceptions)
-            parts.append(f"{_plural(len(self.policy.exceptions), 'exception')} (expires {days})")
-        return f"Checks: {' · '.join([*parts, self.decision])}"
+        return json_of(self)
 
 
-def _plural(count: int, word: str) -> str:
-    return f"{count} {word}" if count == 1 else f"{count} {word}s"
+@dataclass(frozen=True)
+class _Outcome:
+    """What was found about one certificate."""
 
-
-def _label(finding: Finding) -> str:
-    match finding.excused, finding.outcome:
-        case "warn", _:
-            return "WARN"
-        case "exception", _:
-            return "EXCUSED"
-        case _, "ok":
-            return "ok"
-        case _, "inconclusive":
-            return "INCONCLUSIVE"
-        case _:
-            return "FAIL"
-
-
-def _row(left: str, right: str, width: int) -> str:
-    return f"{left:<{width}} {right}" if right else left
-
-
-def _block(finding: Finding, judged: Judged | None) -> list[str]:
-    """Print one finding; every line starts with words of ours, so no quoted text can pose as a runner's command."""
-    head = f"{finding.rule} {_label(finding):<5} {finding.title}"
-    if finding.outcome == "ok":
-        return [_row(f"{head}: {finding.found[0].text}", finding.where, 0)]
-    lines = [_row(head, f"{judged.model} sha256:{judged.model_sha256[:8]}…" if judged else "", _TITLE_WIDTH)]
-    for fact in finding.found:
-        source = f"claim {fact.claim} [{fact.status}]" if fact.claim else ""
-        lines.append(_row(f"  found     {fact.text}", source, _FACT_WIDTH))
-    lines.append(_row(f"  allowed   {finding.allowed}", finding.where, _FACT_WIDTH))
-    lines.append(f"  means     {finding.means}")
-    lines.append(f"  next      {finding.next_step};  docs/rules/{finding.rule}.md")
-    return lines
-
-
-def _exception_line(exception: PolicyException, report: GateReport) -> str:
-    used = any(finding.exception is exception for finding in report.findings)
-    state = "expired" if exception.expired(report.now) else "used" if used else "not needed"
-    text = f"Exception {exception.rule} until {exception.expires} ({state}): {clean(exception.reason)}"
-    return _row(
-        f"{text}; approved by {clean(exception.approved_by)}", f"{clean(report.policy.file)}:{exception.line}", 0
-    )
-
-
-def _finding_json(finding: Finding) -> dict[str, Any]:
-    return {
-        "rule": finding.rule,
-        "outcome": finding.outcome,
-        "excused": finding.excused,
-        "title": finding.title,
-        "found": [{"text": fact.text, "claim": fact.claim, "status": fact.status} for fact in finding.found],
-        "allowed": finding.allowed,
-        "where": finding.where,
-        "means": finding.means,
-        "next": finding.next_step,
-        "help": f"docs/rules/{finding.rule}.md",
-        "exception": finding.exception and _exception_json(finding.exception),
-    }
-
-
-def _exception_json(exception: PolicyException) -> dict[str, Any]:
-    return {
-        "rule": exception.rule,
-        "reason": clean(exception.reason),
-        "approvedBy": clean(exception.approved_by),
-        "expires": str(exception.expires),
-        "line": exception.line,
-    }
+    file: str
+    findings: tuple[Finding, ...]
+    judged: Judged | None
 
 
 def judge(
@@ -240,8 +62,9 @@ def judge(
     payload_sha256: str,
     file: str = "certificate",
     model_sha256: str | None = None,
+    beside: Beside | None = None,
 ) -> GateReport:
-    """Hold a checked certificate against a policy; nothing is read or written.
+    """Hold one checked certificate against a policy; nothing is read or written.
 
     Args:
         result: What the checker found in a certificate whose signature is trusted.
@@ -251,6 +74,7 @@ def judge(
         payload_sha256: Digest of the signed bytes.
         file: Name of the certificate file, for the report.
         model_sha256: Digest that the audited model must have, in lower-case hexadecimal.
+        beside: What is known of the certificate beside its claims.
 
     Returns:
         The decision; a certificate that contradicts itself is untrusted, it does not raise.
@@ -258,17 +82,25 @@ def judge(
     Raises:
         UsageError: ``now`` has no time zone.
     """
+    _require_zone(now)
+    case = Case(result=result, policy=policy, now=now, beside=beside or Beside())
+    return _decide([_examine(case, file, keyid, payload_sha256, model_sha256)], policy, now, model_sha256 or "")
+
+
+def _require_zone(now: datetime) -> None:
     if now.tzinfo is None:
         raise UsageError("the time of the judgement has no time zone; give one in UTC")
-    case = Case(result=result, policy=policy, now=now)
+
+
+def _examine(case: Case, file: str, keyid: str, payload_sha256: str, model_sha256: str | None) -> _Outcome:
     try:
         problems = _problems(case, model_sha256)
         if problems:
-            return _refused(problems, policy, now, file)
+            return _refused(problems, file)
         judged = _judged(case, keyid, payload_sha256)
         found = [rule(case) for rule in JUDGES.values()]
     except Rejected as refusal:
-        return _refused([f"claims: {refusal}"], policy, now, file)
+        return _refused([f"claims: {refusal}"], file)
     accepted = Finding(
         rule="CU001",
         outcome="ok",
@@ -276,8 +108,7 @@ def judge(
         found=(Fact(f"signed by {keyid}; model sha256:{judged.model_sha256}"),),
         allowed="",
     )
-    findings = [accepted, *(excuse(finding, policy, now) for finding in found if finding is not None)]
-    return GateReport(file=file, policy=policy, now=now.astimezone(UTC), findings=tuple(findings), judged=judged)
+    return _Outcome(file, (accepted, *(finding for finding in found if finding is not None)), judged)
 
 
 def _problems(case: Case, model_sha256: str | None) -> list[str]:
@@ -302,14 +133,15 @@ def _judged(case: Case, keyid: str, payload_sha256: str) -> Judged:
         keyid=clean(keyid),
         model=clean(model.text("name")),
         model_sha256=model.digest(),
+        root=case.predicate.node("request").node("commitment").hex("root"),
         verdict=case.result.derived,
         rederived=sum(claim.status in SUPPORTED for claim in countable),
         claims=len(countable),
     )
 
 
-def _refused(problems: Sequence[str], policy: Policy, now: datetime, file: str) -> GateReport:
-    """Return the report on a certificate that is not trusted: its content is not judged."""
+def _refused(problems: Sequence[str], file: str) -> _Outcome:
+    """Return what there is to say of a certificate that is not trusted: its content is not judged."""
     refusal = Finding(
         rule="CU001",
         outcome="untrusted",
@@ -319,13 +151,49 @@ def _refused(problems: Sequence[str], policy: Policy, now: datetime, file: str) 
         means="nothing in the file can be relied on for this model",
         next_step="do not rely on the file; ask the auditor for the certificate of this model",
     )
-    expired = expired_exceptions(policy, now)
-    findings = (refusal,) if expired is None else (refusal, expired)
-    return GateReport(file=file, policy=policy, now=now.astimezone(UTC), findings=findings, judged=None)
+    return _Outcome(file, (refusal,), None)
+
+
+def _decide(outcomes: Sequence[_Outcome], policy: Policy, now: datetime, model_sha256: str) -> GateReport:
+    """Put the findings on all certificates together, and judge what concerns all of them."""
+    findings = [
+        excuse(replace(finding, certificate=number), policy, now)
+        for number, one in enumerate(outcomes)
+        for finding in one.findings
+    ]
+    covered = [(one.file, one.judged) for one in outcomes]
+    if any(one.judged for one in outcomes) and (finding := coverage(policy, covered)):
+        findings.append(excuse(finding, policy, now))
+    if expired := expired_exceptions(policy, now):
+        findings.append(expired)
+    return GateReport(
+        files=tuple(one.file for one in outcomes),
+        policy=policy,
+        policy_file=policy.file,
+        now=now.astimezone(UTC),
+        findings=tuple(findings),
+        judged=tuple(one.judged for one in outcomes),
+        model_sha256=model_sha256,
+    )
+
+
+def nothing_judged(files: Sequence[str], policy_file: str, error: str, now: datetime) -> GateReport:
+    """Return the report on a gate that could not judge: it says so in every format, and its exit code is 2.
+
+    Args:
+        files: The certificate files, as the caller gave them.
+        policy_file: The policy file, as the caller gave it.
+        error: Why, for a person.
+        now: The time, aware.
+    """
+    _require_zone(now)
+    return GateReport(
+        files=tuple(files), policy=None, policy_file=policy_file, now=now.astimezone(UTC), error=error or "no reason"
+    )
 
 
 def run_gate(
-    file: Path,
+    file: Path | Sequence[Path],
     *,
     policy: Policy,
     trust: Path | None = None,
@@ -334,56 +202,72 @@ def run_gate(
     evidence: Path | None = None,
     now: datetime,
 ) -> GateReport:
-    """Verify a certificate and hold it against a policy.
+    """Verify certificates of one model and hold them against a policy.
 
     Args:
-        file: ``certificate.sigstore.json`` or ``report.html``.
+        file: ``certificate.sigstore.json`` or ``report.html``, or several of them.
         policy: The demands.
         trust: The trust file; without it the policy's, else ``trust.toml`` in the user's configuration folder.
-        model: The model that is about to be used. It is hashed, never loaded.
+        model: The model that is about to be used. It is hashed once, never loaded.
         model_digest: Its SHA-256, when the file itself is elsewhere.
-        evidence: Folder of the evidence files; without it they are looked for beside ``file``.
+        evidence: Folder of the evidence files; without it they are looked for beside each file.
         now: Time of the judgement, aware.
 
     Returns:
         The decision. A certificate that is not trusted is a decision too, not an error.
 
     Raises:
-        UsageError: Neither ``model`` nor ``model_digest`` is given, or an argument is malformed.
+        UsageError: Neither ``model`` nor ``model_digest`` is given, both differ, or an argument is malformed.
         MissingFileError: A file cannot be read.
         PolicyError: The trust file does not say what it must.
     """
-    if model is None and model_digest is None:
-        raise UsageError(
-            "the gate is not bound to a model, so a certificate for another one would do; "
-            "give the file with --model or its SHA-256 with --model-digest"
-        )
-    digest = None if model_digest is None else _digest(model_digest)
+    _require_zone(now)
+    files = [file] if isinstance(file, Path) else list(file)
+    if not 1 <= len(files) <= MAX_FILES:
+        raise UsageError(f"{len(files)} certificates; expected 1 to {MAX_FILES}")
+    digest = _model_digest(model, model_digest)
     from cu_certificates.trust import reader_trust
-    from cu_certificates.verify import verify
 
     trusted = reader_trust(trust or policy.trust)
+    outcomes = [_open(one, policy, trusted, digest, evidence, now) for one in files]
+    return _decide(outcomes, policy, now, digest)
+
+
+def _open(file: Path, policy: Policy, trust: "Trust", digest: str, evidence: Path | None, now: datetime) -> _Outcome:
+    from cu_certificates._gate.look import look_beside
+    from cu_certificates.verify import verify
+
     try:
         certificate = verify(
             file,
-            trust=trusted,
-            model=model,
+            trust=trust,
             evidence=evidence,
             now=now,
             allow_missing_evidence=True,
             allow_expired=True,  # CU401 judges the age
         )
     except UntrustedError as error:
-        return _refused([str(error)], policy, now, str(file))
-    return judge(
-        certificate.check,
-        policy,
-        now=now,
-        keyid=certificate.keyid,
-        payload_sha256=certificate.payload_sha256,
-        file=str(file),
-        model_sha256=digest,
-    )
+        return _refused([str(error)], str(file))
+    case = Case(result=certificate.check, policy=policy, now=now, beside=look_beside(file, certificate, policy, trust))
+    return _examine(case, str(file), certificate.keyid, certificate.payload_sha256, digest)
+
+
+def _model_digest(model: Path | None, stated: str | None) -> str:
+    """Return the digest of the model that is about to be used; its file is hashed once, never loaded."""
+    digest = None if stated is None else _digest(stated)
+    if model is not None:
+        found = sha256_of(model, what="model file")
+        if digest not in (None, found):
+            raise UsageError(
+                f"--model {str(model)!r} has sha256:{found}, --model-digest says {digest}; give one of them"
+            )
+        return found
+    if digest is None:
+        raise UsageError(
+            "the gate is not bound to a model, so a certificate for another one would do; "
+            "give the file with --model or its SHA-256 with --model-digest"
+        )
+    return digest
 
 
 def _digest(stated: str) -> str:

@@ -5,190 +5,53 @@ unknown rule or a value of the wrong type stops the gate before anything is judg
 ignored is a demand that nobody makes.
 """
 
-import re
 import tomllib
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
-from fractions import Fraction
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final
 
 from cu_certificates._files import read_bytes
-from cu_certificates._toml import Table, key_lines, nearest
+from cu_certificates._policy_read import policy_from
+from cu_certificates._policy_types import (
+    ACCEPTABLE,
+    NEVER_EXCEPTED,
+    RULES,
+    Batch,
+    EpsLimit,
+    Number,
+    Policy,
+    PolicyException,
+    PowerDemand,
+    ReplayDemand,
+    TheoremLimit,
+    UtilityLimit,
+)
+from cu_certificates._toml import Table, key_lines
 from cu_certificates.check.checker import PREDICATE_TYPE
 from cu_certificates.errors import PolicyError
 
-RULES: Final[Mapping[str, str]] = {
-    "CU001": "signature, trust, subject and claims",
-    "CU002": "evidence at hand",
-    "CU101": "eps lower bound",
-    "CU102": "verdict",
-    "CU103": "power",
-    "CU104": "demanded attacks",
-    "CU105": "utility",
-    "CU106": "error level alpha",
-    "CU201": "unlearning method",
-    "CU202": "independence of the auditor",
-    "CU203": "type of the statement",
-    "CU301": "coverage of the request",
-    "CU401": "age",
-    "CU402": "exceptions",
-}
-"""The rules of the gate by their stable ids; each has a page ``docs/rules/<id>.md``."""
+__all__ = [
+    "ACCEPTABLE",
+    "NEVER_EXCEPTED",
+    "RULES",
+    "Batch",
+    "EpsLimit",
+    "Number",
+    "Policy",
+    "PolicyException",
+    "PowerDemand",
+    "ReplayDemand",
+    "TheoremLimit",
+    "UtilityLimit",
+    "load_policy",
+    "policy_of",
+    "policy_text",
+]
 
-NEVER_EXCEPTED: Final = ("CU001", "CU002", "CU402")
-"""No exception covers these: trust, missing evidence, and an exception that ran out."""
-
-ACCEPTABLE: Final = ("NOT_REFUTED", "EXACT_BY_PROVENANCE", "BOUNDED_BY_THEOREM")
-"""The verdicts that a policy may accept; the other two have a meaning that a list cannot change."""
-
-INDEPENDENCE: Final = ("internal", "external")
-ON_INCONCLUSIVE: Final = ("fail", "warn")
 MAX_BYTES: Final = 1 << 20
 
-_T = TypeVar("_T")
-_U = TypeVar("_U")
-
 _TABLES: Final = ("schema", "data", "training", "unlearning", "audit", "signing", "policy")
-_REQUIRE: Final = (
-    "verdict",
-    "predicate",
-    "eps_lower_max",
-    "detect_eps_max",
-    "attacks",
-    "utility_min",
-    "method",
-    "independence",
-    "forget_root",
-    "max_age",
-    "on_inconclusive",
-)
-_NUMBER: Final = re.compile(r"([0-9]{1,12})(?:/([0-9]{1,12})|(?:\.[0-9]{1,18})?(?:[eE]-[0-9]{1,2})?)", re.ASCII)
-_AGE: Final = re.compile(r"([1-9][0-9]{0,4})d", re.ASCII)
-_HEX: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
-
-
-@dataclass(frozen=True)
-class Number:
-    """A number as it was printed, and its exact value, so that a message and a decision cannot disagree.
-
-    Args:
-        text: A decimal or fraction such as ``0.50``, ``1e-5`` or ``1/20``.
-
-    Raises:
-        ValueError: ``text`` is written in another way.
-    """
-
-    text: str
-    value: Fraction = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        match = _NUMBER.fullmatch(self.text)
-        if match is None or (match[2] and not int(match[2])):
-            raise ValueError(f"{self.text[:40]!r} is not a decimal or fraction such as '0.50', '1e-5' or '1/20'")
-        object.__setattr__(self, "value", Fraction(self.text))
-
-
-@dataclass(frozen=True, kw_only=True)
-class EpsLimit:
-    """How much leakage may have been measured.
-
-    Args:
-        value: The largest printed lower bound on eps that is allowed.
-        delta: The delta at which eps is meant.
-        alpha: The largest total error level with which the bounds may have been measured.
-    """
-
-    value: Number
-    delta: Number
-    alpha: Number
-
-
-@dataclass(frozen=True, kw_only=True)
-class UtilityLimit:
-    """How useful the model must be.
-
-    Args:
-        set: Name of the set of records, as in the certificate.
-        accuracy: The smallest lower bound on the accuracy that is allowed.
-    """
-
-    set: str
-    accuracy: Number
-
-
-@dataclass(frozen=True, kw_only=True)
-class PolicyException:
-    """A rule that a named person excused until a date.
-
-    Args:
-        rule: Id of the rule.
-        reason: Why.
-        approved_by: Who answers for it.
-        expires: Last day (UTC) on which it holds; from the next day on it is a violation itself.
-        line: Where it stands in the policy file.
-    """
-
-    rule: str
-    reason: str
-    approved_by: str
-    expires: date
-    line: int
-
-    def expired(self, now: datetime) -> bool:
-        """Whether its last day is over at ``now`` (an aware time)."""
-        return now.astimezone(UTC).date() > self.expires
-
-
-@dataclass(frozen=True, kw_only=True)
-class Policy:
-    """What a reader demands. A field that is ``None`` or empty is not demanded.
-
-    Args:
-        file: Name of the policy file, as the caller gave it.
-        sha256: Digest of the file's bytes.
-        verdict: The verdicts that are accepted.
-        predicate: The predicate type that the statement must have.
-        eps_lower_max: Limit on the measured lower bounds on eps.
-        detect_eps_max: The leak, as an eps, that the audit must have been able to see with probability 0.8.
-        attacks: Tests that must have been planned and carried out.
-        utility_min: Limit on a lower bound on accuracy.
-        method: The unlearning methods that are allowed.
-        independence: ``external`` refuses an internal auditor; ``internal`` accepts both.
-        forget_root: Root of the forget commitment that the certificate must cover.
-        max_age: How old the certificate may be.
-        on_inconclusive: ``fail`` blocks when the evidence does not suffice, ``warn`` reports it only.
-        trust: The trust file that the policy names.
-        exceptions: The excused rules.
-        lines: Line of each key of ``[policy.require]`` in the file.
-    """
-
-    file: str
-    sha256: str
-    verdict: tuple[str, ...] = ACCEPTABLE
-    predicate: str | None = None
-    eps_lower_max: EpsLimit | None = None
-    detect_eps_max: Number | None = None
-    attacks: tuple[str, ...] = ()
-    utility_min: UtilityLimit | None = None
-    method: tuple[str, ...] = ()
-    independence: str | None = None
-    forget_root: str | None = None
-    max_age: timedelta | None = None
-    on_inconclusive: str = "fail"
-    trust: Path | None = None
-    exceptions: tuple[PolicyException, ...] = ()
-    lines: Mapping[str, int] = field(default_factory=dict, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        if not self.verdict or not set(self.verdict) <= set(ACCEPTABLE):
-            raise PolicyError(f"{self.file}: verdict {list(self.verdict)}; expected some of {', '.join(ACCEPTABLE)}")
-        for excused in self.exceptions:
-            if excused.rule not in RULES or excused.rule in NEVER_EXCEPTED:
-                raise PolicyError(f"{self.file}:{excused.line}: no exception can be made for rule {excused.rule!r}")
 
 
 def load_policy(path: Path) -> Policy:
@@ -219,124 +82,22 @@ def load_policy(path: Path) -> Policy:
     if type(schema) is not int or schema != 1:
         found = "no schema" if schema is None else f"schema = {schema!r}"
         raise PolicyError(f"{path}:{top.line('schema')}: {found}; expected the line schema = 1 at the top")
-    return _policy(top, sha256(data).hexdigest())
+    return policy_from(top.table("policy"), sha256(data).hexdigest())
 
 
-def _policy(top: Table, digest: str) -> Policy:
-    policy = top.table("policy")
-    policy.only(("require", "trust", "exception"))
-    require = policy.table("require")
-    require.only(_REQUIRE)
+def policy_of(require: Mapping[str, Any], source: str, folder: Path) -> Policy:
+    """Read demands that were written in a program instead of a file, as strictly as those of a file.
 
-    def demanded(key: str, read: Callable[[Table, str], _T], otherwise: _U) -> _T | _U:
-        return read(require, key) if require.has(key) else otherwise
+    Args:
+        require: Keys and values of ``[policy.require]``.
+        source: Where they stand, for messages.
+        folder: The folder to which paths in them are relative.
 
-    return Policy(
-        file=str(top.file),
-        sha256=digest,
-        verdict=demanded("verdict", _verdicts, ACCEPTABLE),
-        predicate=demanded("predicate", Table.text, None),
-        eps_lower_max=demanded("eps_lower_max", _eps_limit, None),
-        detect_eps_max=demanded("detect_eps_max", _number, None),
-        attacks=demanded("attacks", Table.texts, ()),
-        utility_min=demanded("utility_min", _utility_limit, None),
-        method=demanded("method", Table.texts, ()),
-        independence=demanded("independence", lambda table, key: table.text(key, INDEPENDENCE), None),
-        forget_root=demanded("forget_root", _forget_root, None),
-        max_age=demanded("max_age", _max_age, None),
-        on_inconclusive=demanded("on_inconclusive", lambda table, key: table.text(key, ON_INCONCLUSIVE), "fail"),
-        trust=_trust(policy.table("trust")) if policy.has("trust") else None,
-        exceptions=tuple(_exception(table) for table in policy.tables("exception")),
-        lines={key: require.line(key) for key in require.values},
-    )
-
-
-def _number(table: Table, key: str) -> Number:
-    value = table.get(key)
-    if isinstance(value, str):
-        with suppress(ValueError):
-            return Number(value)
-    raise table.wrong(key, 'a decimal or fraction in quotation marks, such as "0.50", "1e-5" or "1/20"')
-
-
-def _rate(table: Table, key: str) -> Number:
-    number = _number(table, key)
-    if number.value > 1:
-        raise table.wrong(key, "at most 1")
-    return number
-
-
-def _verdicts(require: Table, key: str) -> tuple[str, ...]:
-    chosen = require.texts(key)
-    for verdict in chosen:
-        if verdict == "REFUTED":
-            raise require.wrong(key, "no REFUTED: the gate refuses a refuted claim whatever the list says")
-        if verdict == "INCONCLUSIVE":
-            raise require.wrong(key, 'no INCONCLUSIVE: write on_inconclusive = "warn" to let it through')
-        if verdict not in ACCEPTABLE:
-            raise require.wrong(key, nearest(verdict, ACCEPTABLE))
-    return chosen
-
-
-def _eps_limit(require: Table, key: str) -> EpsLimit:
-    table = require.table(key)
-    table.only(("value", "delta", "alpha"))
-    return EpsLimit(value=_number(table, "value"), delta=_rate(table, "delta"), alpha=_rate(table, "alpha"))
-
-
-def _utility_limit(require: Table, key: str) -> UtilityLimit:
-    table = require.table(key)
-    table.only(("set", "accuracy"))
-    return UtilityLimit(set=table.text("set"), accuracy=_rate(table, "accuracy"))
-
-
-def _forget_root(require: Table, key: str) -> str:
-    stated = require.text(key)
-    if not stated.startswith("from:"):
-        if not _HEX.fullmatch(stated):
-            raise require.wrong(key, '64 lower-case hexadecimal digits, or "from:PATH" of a file that holds them')
-        return stated
-    path = require.file.parent / stated.removeprefix("from:")
-    try:
-        with path.open("rb") as file:
-            root = file.read(200).decode("ascii", errors="replace").strip()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise PolicyError(
-            f"{require.file}:{require.line(key)}: {key} names {path}, which cannot be read ({reason}); "
-            "expected a file that holds 64 lower-case hexadecimal digits"
-        ) from None
-    if not _HEX.fullmatch(root):
-        raise PolicyError(f"{path}: starts with {root[:40]!r}; expected 64 lower-case hexadecimal digits and no more")
-    return root
-
-
-def _max_age(require: Table, key: str) -> timedelta:
-    match = _AGE.fullmatch(require.text(key))
-    if match is None:
-        raise require.wrong(key, 'a number of days such as "90d"')
-    return timedelta(days=int(match[1]))
-
-
-def _trust(table: Table) -> Path:
-    table.only(("file",))
-    return table.file.parent / table.text("file")
-
-
-def _exception(table: Table) -> PolicyException:
-    table.only(("rule", "reason", "approved_by", "expires"))
-    rule, expires = table.text("rule", tuple(RULES)), table.get("expires")
-    if rule in NEVER_EXCEPTED:
-        raise table.wrong("rule", "another rule: trust, missing evidence and exceptions that ran out are never excused")
-    if type(expires) is not date:  # a datetime is a date too, and its time of day would be ignored
-        raise table.wrong("expires", "a date without quotation marks, such as 2026-12-31")
-    return PolicyException(
-        rule=rule,
-        reason=table.text("reason"),
-        approved_by=table.text("approved_by"),
-        expires=expires,
-        line=table.line(),
-    )
+    Raises:
+        PolicyError: They do not say what a policy must.
+    """
+    table = Table(folder / source, {}, ("policy",), {"require": dict(require)})
+    return policy_from(table, "")
 
 
 def policy_text() -> str:
@@ -360,14 +121,27 @@ on_inconclusive = "fail"
 # err with probability at most alpha in total.
 #eps_lower_max = {{ value = "0.50", delta = "0", alpha = "1/20" }}
 
+# The largest upper bound on eps that a theorem may give, at this delta or a smaller one.
+#theorem_eps_max = {{ value = "1.0", delta = "1e-5" }}
+
 # The leak, as an eps, that the audit must have been able to see with probability 0.8. Smaller is stricter.
 #detect_eps_max = "2"
+
+# What the attacks on single records must have been able to see: so many true positives at so few false ones,
+# flagged at level alpha (default 1/20) with this probability.
+#power = {{ tpr = "0.20", at_fpr = "0.01", prob = "0.8" }}
 
 # Tests that must have been planned and carried out.
 #attacks = ["eps-coinflip", "conformal-p"]
 
+# Every planned test must have an answer, also where the verdict rests on provenance or on a theorem.
+#planned_tests = true
+
 # The accuracy that the certificate must show at least, on one of its sets of records.
 #utility_min = {{ set = "held-out", accuracy = "0.90" }}
+
+# The largest loss of held-out accuracy against the model before unlearning.
+#utility_drop_max = "0.02"
 
 # The unlearning methods that are allowed.
 #method = ["retrain"]
@@ -375,11 +149,30 @@ on_inconclusive = "fail"
 # "external" refuses an audit signed as internal; "internal" accepts both.
 #independence = "external"
 
-# The request that must be covered: the root of its forget commitment, or a file that holds the root.
-#forget_root = "from:requests/pending.root"
+# Every record of the request must be shown absent from what the model was trained on.
+#absent_all = true
+
+# Training steps run again: with probability 1 - alpha (default 1/20) at most this share of all steps is wrong.
+#replay = {{ wrong_max = "0.05", alpha = "1/20" }}
+
+# The batches of requests that must be covered: the root of a forget commitment, a file that holds one, a folder
+# with files that end in .root, or a pattern. Each needs an accepted certificate for the same model.
+#forget_root = "from:requests/*.root"
+
+# How many different keys of each role must have signed the same bytes.
+#signatures = {{ auditor = 1, controller = 1 }}
+
+# A time stamp by an authority that the trust file names must stand beside the certificate.
+#timestamp = true
 
 # How old the certificate may be, in days.
 #max_age = "90d"
+
+# The signed report must be there, unaltered, and carry this certificate.
+#report = true
+
+# Nothing in certificate and report may look like personal data.
+#privacy_lint = true
 
 # Whose signatures count; relative to this file. `--trust` overrides it. Without it: trust.toml in the user's
 # configuration folder.

@@ -1,4 +1,4 @@
-"""The rules of the gate on evidence, provenance, coverage and freshness, and the table of all rules.
+"""The rules of the gate on evidence, method and freshness, and the table of all rules that look at one certificate.
 
 A rule returns ``None`` when the policy does not demand it.
 """
@@ -7,8 +7,11 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from cu_certificates._gate_case import Case, Fact, Finding, some
-from cu_certificates._gate_statistics import STATISTICS
+from cu_certificates._gate.beside import BESIDE
+from cu_certificates._gate.bounds import BOUNDS
+from cu_certificates._gate.case import Case, Fact, Finding, some
+from cu_certificates._gate.provenance import PROVENANCE
+from cu_certificates._gate.statistics import STATISTICS
 from cu_certificates.check.fields import Node
 from cu_certificates.check.strict import Rejected
 from cu_certificates.policy import Policy
@@ -89,25 +92,6 @@ def predicate_type(case: Case) -> Finding | None:
     )
 
 
-def forget_root(case: Case) -> Finding | None:
-    """CU301: the certificate is about the request that the policy names."""
-    demanded = case.policy.forget_root
-    if demanded is None:
-        return None
-    commitment = case.predicate.node("request").node("commitment")
-    found = commitment.hex("root")
-    return Finding(
-        rule="CU301",
-        outcome="ok" if found == demanded else "violated",
-        title="request covered" if found == demanded else "another request",
-        found=(Fact(f"root {found} of {commitment.whole('size')} records"),),
-        allowed=f"forget_root = {demanded}",
-        where=case.where("forget_root"),
-        means="the certificate is about another set of records than the pending request",
-        next_step="audit the model for the pending request, or correct the root in the policy",
-    )
-
-
 def age(case: Case) -> Finding:
     """CU401: the certificate is neither expired nor too old nor from the future."""
     issued, expires = _time(case.predicate, "issuedAt"), _time(case.predicate, "expiresAt")
@@ -159,14 +143,20 @@ def expired_exceptions(policy: Policy, now: datetime) -> Finding | None:
     )
 
 
-JUDGES: Final[Mapping[str, Callable[[Case], Finding | None]]] = {
-    "CU002": evidence_at_hand,
-    **STATISTICS,
-    "CU201": method,
-    "CU202": independence,
-    "CU203": predicate_type,
-    "CU301": forget_root,
-    "CU401": age,
-    "CU402": lambda case: expired_exceptions(case.policy, case.now),
-}
-"""Every rule that looks at an accepted certificate, in the order of the report. CU001 is the gate's own."""
+JUDGES: Final[Mapping[str, Callable[[Case], Finding | None]]] = dict(
+    sorted(
+        {
+            "CU002": evidence_at_hand,
+            **STATISTICS,
+            **BOUNDS,
+            "CU201": method,
+            "CU202": independence,
+            "CU203": predicate_type,
+            **PROVENANCE,
+            "CU401": age,
+            **BESIDE,
+        }.items()
+    )
+)
+"""Every rule that looks at one accepted certificate, in the order of the report. CU001 is the gate's own; CU301 and
+CU402 look at all certificates together."""

@@ -1,7 +1,7 @@
 """What the rules of the gate read and write: the case before them, the facts they state, the finding they reach."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Final, Literal
@@ -66,6 +66,7 @@ class Finding:
         final: Whether no exception can cover it.
         excused: ``exception`` or ``warn`` when it does not block.
         exception: The exception that covers it.
+        certificate: Number of the certificate that it is about, from 0; ``None`` when it is about all or none of them.
     """
 
     rule: str
@@ -79,6 +80,7 @@ class Finding:
     final: bool = False
     excused: Literal["exception", "warn"] | None = None
     exception: PolicyException | None = None
+    certificate: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("allowed", "where", "means", "next_step"):
@@ -89,6 +91,31 @@ class Finding:
         """What the gate must return for this finding alone."""
         return 0 if self.excused else {"ok": 0, "violated": 1, "inconclusive": 3, "untrusted": 4}[self.outcome]
 
+    @property
+    def line(self) -> int | None:
+        """The line of the demand in the policy file; ``None`` for a demand that nobody wrote."""
+        number = self.where.rpartition(":")[2]
+        return int(number) if number.isascii() and number.isdigit() else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beside:
+    """What is known of a certificate beside its claims; only what the policy demands is looked at.
+
+    Args:
+        signers: The roles of each trusted key that signed its bytes.
+        stamped: The time that a trusted authority confirmed, in words.
+        report: Why the signed report is not there as it was signed; empty when it is.
+        report_absent: Whether there is no report at all.
+        privacy: Places that look like personal data, one line each; ``None`` when nobody looked.
+    """
+
+    signers: Sequence[tuple[str, ...]] = ()
+    stamped: str | None = None
+    report: str = "nobody looked for it"
+    report_absent: bool = True
+    privacy: Sequence[str] | None = None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
@@ -98,11 +125,13 @@ class Case:
         result: The checker's result for a certificate whose signature is trusted.
         policy: The reader's demands.
         now: The time of the judgement, aware.
+        beside: What is known beside the claims.
     """
 
     result: CheckResult
     policy: Policy
     now: datetime
+    beside: Beside = field(default_factory=Beside)
 
     @cached_property
     def predicate(self) -> Node:

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from cu_certificates._gate_case import SUPPORTED, Case, Fact, Finding, Outcome, some, three_ways
+from cu_certificates._gate.case import SUPPORTED, Case, Fact, Finding, Outcome, some, three_ways
 from cu_certificates.check.fields import Node
 
-EPS_TYPES: Final = ("eps-coinflip", "eps-sequential", "eps-group")
+EPS_TYPES: Final = ("eps-coinflip", "eps-sequential", "eps-onerun", "eps-group")
 """Lower bounds that decide a question, whatever their ``planned`` flag says: the flag is the prover's own word."""
 
 

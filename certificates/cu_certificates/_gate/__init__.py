@@ -1,0 +1,1 @@
+"""The gate's rooms: what a rule looks at, the rules, and one file for each form of the report."""
