@@ -7,13 +7,10 @@ from typing import Final
 
 from cu_cert.canaries import shares
 from cu_cert.errors import ConfigError
-from cu_certificates.check.common import CONTROL_TAIL
-from cu_certificates.check.onerun import critical_right, half_tail, onerun_bound, request_bound
+from cu_certificates.check.candidates import SIDES, control_fails
+from cu_certificates.check.onerun import critical_right, onerun_bound, request_bound
 from cu_certificates.check.power import power_at, smallest_accuracy
 from cu_certificates.plan import default_guesses
-
-SIDES: Final = 2
-"""Remembering and over-forgetting: each has its share of alpha, and of the negative control's tail."""
 
 _SEARCHED: Final = 5000
 """Up to this many candidates are tried when a smallest size is looked for."""
@@ -125,11 +122,6 @@ class Design:
     def _reaches(self, candidates: int) -> bool:
         critical = self._critical(candidates)
         return critical is not None and power_at(default_guesses(candidates), critical, eps=self.detect_eps)
-
-
-def control_fails(guesses: int, right: int) -> bool:
-    """Whether so many right guesses about retrained models are too many for chance: at most 1 % of sound drills."""
-    return half_tail(guesses, right) <= CONTROL_TAIL / SIDES
 
 
 def _smallest(enough: Callable[[int], bool]) -> int | str:

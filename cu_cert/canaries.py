@@ -20,6 +20,9 @@ KINDS: Final = ("mislabelled", "random", "vulnerable", "mixed")
 MOST: Final = 300
 """Candidates unless somebody asks for another number, or the data are too few."""
 
+CANARY: Final = "canary:"
+"""What the id of a mislabelled record starts with; the rest is the id of the record behind it."""
+
 _SCREENED: Final = ("vulnerable", "typical")
 _SCREEN: Final = 4
 """Records looked at for each vulnerable or typical one that is taken."""
@@ -120,9 +123,9 @@ def set_aside(train: Records, kind: str, count: int, *, rng: Stream) -> Pool:
     ids = [train.ids[position] for position in order[: plain + screened]]
     kinds = ["mislabelled"] * wanted.get("mislabelled", 0) + ["random"] * wanted.get("random", 0)
     kinds += ["screened"] * screened
-    names = [f"canary:{own}" if kind == "mislabelled" else own for own, kind in zip(ids, kinds, strict=True)]
+    names = [f"{CANARY}{own}" if kind == "mislabelled" else own for own, kind in zip(ids, kinds, strict=True)]
     for name in names:
-        if name.startswith("canary:") and name in train:
+        if name.startswith(CANARY) and name in train:
             raise DataError(f"records: id {name!r} is what the drill would call a canary; rename this record")
     rows = train.positions(ids)
     labels = [

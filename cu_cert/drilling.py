@@ -1,53 +1,53 @@
 """``drill``: the one-run audit of unlearning. One training, one unlearning, one guess for each of many fair coins.
 
 A drill is a rehearsal on records that it draws itself. It answers in seconds whether a method unlearns at all, before
-anybody trains a fleet; it keeps its models in memory, changes no file of the project and writes no certificate. The
-statistics are those of ``cu_attacks.onerun``: each candidate enters training by a fair coin, the method unlearns those
-that entered, and the coins are guessed from the one model that results.
+anybody trains a fleet; it keeps its models in memory, changes no file of the project and writes no certificate
+(``drill_certificate.py`` does). The statistics are those of ``cu_attacks.onerun``: each candidate enters training by a
+fair coin, the method unlearns those that entered, and the coins are guessed from the one model that results.
 
 Two sides are looked at, each with half of alpha: records that are still remembered (highest scores), and records that
 were pushed away too far (lowest scores). The same guesses are made about the original, which must be refuted or the
 drill was blind, and about retrained models, which no coin can have reached.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from time import process_time
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from cu_attacks.onerun import OneRun, candidate_scores, one_run
-from cu_cert._drill_design import Design, Resolution, control_fails
-from cu_cert.canaries import Candidates, choose, default_candidates, joined, set_aside
-from cu_cert.data import load_records
+from cu_cert._drill_design import Design, Resolution
+from cu_cert._drill_lab import CONTROLS, Drawn, FloatArray, Lab, Measured, Seen, draw, rehearse
+from cu_cert.canaries import default_candidates
+from cu_cert.data import Dataset, load_records
 from cu_cert.errors import DataError, Interrupted, MethodError
 from cu_cert.fleet.environment import single_threaded
 from cu_cert.fleet.local import Progress
 from cu_cert.methods import UnlearningMethod, get
 from cu_cert.methods._params import printable
 from cu_cert.project import Project
-from cu_cert.records import Records
+from cu_cert.records import IntArray
 from cu_cert.rng import Stream
-from cu_cert.signals import measure
+from cu_certificates.check.candidates import control_fails
 from cu_certificates.check.coins import right_guesses
 from cu_certificates.plan import default_guesses
 
 if TYPE_CHECKING:
-    import torch
     from _typeshed import DataclassInstance
 
     from cu_cert.recipes import Recipe
 
-FloatArray = npt.NDArray[np.float64]
-
 REFERENCES: Final = 12
 """On digits more than eight reference models changed nothing that could be measured."""
 
-CONTROLS: Final = 3
-"""Retrained models of the negative control; their scores are averaged, so a leak common to them stands out."""
+SCALE: Final = 1_000_000
+"""Scores are judged, and stand in evidence, as whole millionths."""
+
+_LARGEST: Final = 2**51
+"""No score stands further out; what would is as extreme as can be, and three of them still add up exactly."""
 
 SHOWS_NOT: Final = (
     "A drill speaks of records drawn and treated as these were, not of any request of yours, and its NOT_REFUTED of "
@@ -163,6 +163,67 @@ def drill(
     """
     started = process_time()
     single_threaded()
+    setting = settle(
+        project,
+        method=method,
+        options=options,
+        canaries=canaries,
+        candidates=candidates,
+        references=references,
+        alpha=alpha,
+        seed=seed,
+    )
+    rng = Stream.from_seed(seed).child("drill")
+    try:
+        lab = Lab(setting.recipe, setting.dataset.held_out, setting.progress(quiet))
+        drawn = draw(setting.design, lab, setting.dataset.train, rng=rng)
+        coins = tuple(rng.child("coin", name).integer(1) for name in drawn.candidates.records.ids)
+        require_coins(coins, "give another --seed, or more --candidates")
+        measured = rehearse(lab, drawn, coins, setting.method, setting.params, get("retrain"), rng=rng)
+        return judged(setting.design, measured, started)
+    except KeyboardInterrupt:
+        raise Interrupted("stopped: a drill keeps its models in memory, so nothing was kept; run it again") from None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Setting:
+    """What a drill is about, checked before anything is trained.
+
+    Args:
+        design: Sizes and levels.
+        method: The method under rehearsal.
+        params: Its parameters.
+        dataset: The records.
+        recipe: How models are trained.
+    """
+
+    design: Design
+    method: UnlearningMethod
+    params: "DataclassInstance"
+    dataset: Dataset
+    recipe: "Recipe"
+
+    def progress(self, quiet: bool) -> Progress:
+        """Return the line that says how many of its models are made."""
+        return Progress(self.design.references + CONTROLS + 3, "drill", quiet=quiet)
+
+
+def settle(
+    project: Project,
+    *,
+    method: str | None,
+    options: Mapping[str, object] | None,
+    canaries: str,
+    candidates: int | None,
+    references: int,
+    alpha: Fraction | None,
+    seed: str,
+) -> Setting:
+    """Resolve and check what a drill is about; the arguments are those of :func:`drill`.
+
+    Raises:
+        CuCertError: An input is wrong, or the drill would be too small.
+    """
     found, params = _method(project, method, options)
     dataset, recipe = load_records(project.data, project.root), project.make_recipe()
     exact = found.guarantee == "exact"
@@ -178,11 +239,17 @@ def drill(
         detect_eps=project.audit.detect_eps,
         seed=seed,
     )
-    try:
-        lab = _Lab(recipe, dataset.held_out, Stream.from_seed(seed).child("drill"), references + CONTROLS + 3, quiet)
-        return _judged(design, _run(design, lab, dataset.train, found, params), started)
-    except KeyboardInterrupt:
-        raise Interrupted("stopped: a drill keeps its models in memory, so nothing was kept; run it again") from None
+    return Setting(design=design, method=found, params=params, dataset=dataset, recipe=recipe)
+
+
+def require_coins(coins: tuple[int, ...], advice: str) -> None:
+    """Refuse coins that are all alike: then there is nothing to unlearn, or nothing to compare with.
+
+    Raises:
+        DataError: They are.
+    """
+    if not 0 < sum(coins) < len(coins):
+        raise DataError(f"drill: all {len(coins)} coins are alike; {advice}")
 
 
 def _method(
@@ -201,108 +268,46 @@ def _method(
     return found, found.params(options)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Seen:
-    """What one model says: margins on the candidates (or the pool), accuracy on held-out records, what it cost."""
+def whole_scores(seen: Seen, drawn: Drawn) -> IntArray:
+    """Score the candidates in one model, in whole millionths; a high score looks like a record that was trained on.
 
-    margins: FloatArray
-    accuracy: float
-    seconds: float
+    The candidates of each kind are scored among themselves; several kinds are put on one scale by their ranks.
 
+    Args:
+        seen: What the model says.
+        drawn: The candidates, and what the references say of them.
 
-class _Lab:
-    """Makes models, one after the other, and says how far it is."""
-
-    def __init__(self, recipe: "Recipe", held_out: Records, rng: Stream, total: int, quiet: bool) -> None:
-        self.recipe, self.held_out, self.rng = recipe, held_out, rng
-        self.progress, self.done = Progress(total, "drill", quiet=quiet), 0
-
-    def seen(self, model: "torch.nn.Module", asked: Records, seconds: float, what: str) -> _Seen:
-        self.done += 1
-        self.progress.show(self.done)
-        found = measure(self.recipe, model, asked)
-        if not found.usable:
-            raise DataError(f"drill: {what} gives NaN or infinite scores; it diverged, so nothing can be measured")
-        correct = measure(self.recipe, model, self.held_out).correct
-        return _Seen(margins=found.margin, accuracy=float(correct.mean()), seconds=seconds)
-
-    def trained(self, records: Records, *names: str | int) -> "tuple[torch.nn.Module, float]":
-        started = process_time()
-        model = self.recipe.train(records, rng=self.rng.child(*names))
-        return model, process_time() - started
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Measured:
-    """Everything that is needed to guess: kinds and coins of the candidates, references, models by name."""
-
-    candidates: Candidates
-    coins: tuple[int, ...]
-    references: FloatArray
-    subjects: Mapping[str, _Seen]
-    controls: Sequence[_Seen]
-
-
-def _run(design: Design, lab: _Lab, train: Records, method: UnlearningMethod, params: "DataclassInstance") -> _Measured:
-    pool = set_aside(train, design.canaries, design.candidates, rng=lab.rng)
-
-    def reference(number: int) -> FloatArray:
-        model, cost = lab.trained(pool.rest, "reference", number)
-        return lab.seen(model, pool.records, cost, "a reference model").margins
-
-    margins = np.stack([reference(number) for number in range(design.references)])
-    candidates = choose(train, pool, design.canaries, design.candidates, margins)
-    asked = candidates.records
-    coins = tuple(lab.rng.child("coin", name).integer(1) for name in asked.ids)
-    if not 0 < sum(coins) < len(coins):
-        raise DataError(f"drill: all {len(coins)} coins are alike; give another --seed, or more --candidates")
-    everything = joined(candidates.base, asked, coins)
-    request = tuple(name for name, coin in zip(asked.ids, coins, strict=True) if coin)
-    original, seconds = lab.trained(everything, "original")
-    retrain = get("retrain")
-
-    def unlearned(way: UnlearningMethod, given: "DataclassInstance", *names: str | int) -> _Seen:
-        begun = process_time()
-        rng = lab.rng.child(*names)
-        model = way.unlearn(original, request, everything, recipe=lab.recipe, params=given, rng=rng).model
-        return lab.seen(model, asked, process_time() - begun, f"the model of {way.name}")
-
-    return _Measured(
-        candidates=candidates,
-        coins=coins,
-        references=margins[:, candidates.columns],
-        subjects={
-            "method": unlearned(method, params, "method", method.name),
-            "original": lab.seen(original, asked, seconds, "the original"),
-            "retrain": unlearned(retrain, retrain.params({}), "retrain"),
-        },
-        controls=[unlearned(retrain, retrain.params({}), "control", number) for number in range(CONTROLS)],
-    )
-
-
-def _scores(margins: FloatArray, measured: _Measured) -> FloatArray:
-    """Score the candidates of each kind among themselves; several kinds are put on one scale by their ranks."""
-    strata = measured.candidates.strata()
-    found = np.empty(len(margins))
+    Returns:
+        Shape (m,), by number: so equal scores are ranked by number, too, and not by id.
+    """
+    strata, margins, references = drawn.strata(), drawn.numbered(seen.margins), drawn.numbered(drawn.margins)
+    found: FloatArray = np.empty(len(margins))
     for own in strata.values():
-        scores = candidate_scores(margins[own], measured.references[:, own])
+        scores = candidate_scores(margins[own], references[:, own])
         if len(strata) > 1:
             scores = (np.argsort(np.argsort(scores, kind="stable"), kind="stable") + 0.5) / len(scores)
         found[own] = scores
-    return found
+    return np.rint(np.clip(found * SCALE, -_LARGEST, _LARGEST)).astype(np.int64)
 
 
-def _judged(design: Design, measured: _Measured, started: float) -> DrillResult:
+def judged(design: Design, measured: Measured, started: float) -> DrillResult:
+    """Guess the coins from each model, and say what follows.
+
+    Args:
+        design: Sizes and levels.
+        measured: The models.
+        started: The CPU clock when the drill began.
+    """
     resolution, alpha, delta = design.resolution(), design.side_alpha, design.tested_delta
 
-    def guessed(scores: FloatArray) -> tuple[OneRun, OneRun]:
+    def guessed(scores: IntArray) -> tuple[OneRun, OneRun]:
         coins, guesses = measured.coins, resolution.guesses
         high, low = (one_run(side, coins, guesses=guesses, alpha=alpha, delta=delta) for side in (scores, -scores))
         return high, low
 
-    scores = {name: _scores(seen.margins, measured) for name, seen in measured.subjects.items()}
+    scores = {name: whole_scores(seen, measured.drawn) for name, seen in measured.subjects.items()}
     sides = {name: guessed(own) for name, own in scores.items()}
-    control = guessed(np.mean([_scores(seen.margins, measured) for seen in measured.controls], axis=0))
+    control = guessed(np.sum([whole_scores(seen, measured.drawn) for seen in measured.controls], axis=0))
     failed = any(control_fails(side.guesses, side.right) for side in control)
     blind = sides["original"][0].request_bound <= design.tested_eps
     subjects = []
@@ -350,9 +355,9 @@ def _verdict(design: Design, resolution: Resolution, bound: Fraction, *, failed:
     return "NOT_REFUTED", f"{said} does not exceed {tested}; both controls behaved"
 
 
-def _by_kind(scores: FloatArray, measured: _Measured) -> dict[str, tuple[int, int]]:
+def _by_kind(scores: IntArray, measured: Measured) -> dict[str, tuple[int, int]]:
     found = {}
-    for kind, own in measured.candidates.strata().items():
+    for kind, own in measured.drawn.strata().items():
         coins = [coin for coin, inside in zip(measured.coins, own, strict=True) if inside]
         ranks = np.unique(scores[own], return_inverse=True)[1]
         guesses = default_guesses(len(coins))

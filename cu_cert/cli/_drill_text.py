@@ -2,11 +2,15 @@
 
 import textwrap
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cu_attacks.onerun import OneRun
-from cu_cert.drilling import CONTROLS, DrillResult, DrillSubject
+from cu_cert._drill_lab import CONTROLS
+from cu_cert.drilling import DrillResult, DrillSubject
 from cu_cert.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cu_cert.drill_certificate import CertifiedDrill
 
 
 def level(text: str) -> Fraction:
@@ -96,8 +100,40 @@ def _side_json(side: OneRun) -> dict[str, Any]:
 _HEAD = ("model", "right guesses", "for the whole request", "for one record", "accuracy", "verdict", "CPU s")
 
 
-def drill_lines(done: DrillResult) -> list[str]:
-    """Return the outcome for a person; the verdict is the last line."""
+def certified_json(done: "CertifiedDrill") -> dict[str, Any]:
+    """Return the outcome of a drill with its certificate."""
+    issued = done.issued
+    certificate: dict[str, Any] = {
+        "plan": done.plan.digest,
+        "certificate": str(issued.certificate),
+        "report": str(issued.report),
+        "signed": done.key is not None,
+        "stated": issued.result.stated,
+        "derived": issued.result.derived,
+        "reasons": list(issued.result.reasons),
+    }
+    if done.key is not None:
+        certificate |= {"keyid": done.key.key.keyid, "publicKey": str(done.key.public_path)}
+    found = drill_json(done.result)
+    del found["seed"]  # it stands in the evidence, and nowhere else
+    return found | {"issued": certificate}
+
+
+def certified_lines(done: "CertifiedDrill") -> list[str]:
+    """Return the outcome of a drill with its certificate; the verdict is the last line."""
+    from cu_cert.cli._audit_text import issued_lines
+
+    head = f"plan {done.plan.digest[:16]}, attempt {done.plan.attempt}: fixed and written down before the coins"
+    return [head, *drill_lines(done.result, verdict=False), *issued_lines(done.issued, done.key)]
+
+
+def drill_lines(done: DrillResult, *, verdict: bool = True) -> list[str]:
+    """Return the outcome for a person; the verdict is the last line.
+
+    Args:
+        done: The drill.
+        verdict: Whether reason and verdict are told; where there is a certificate, it tells them.
+    """
     design, seen = done.design, done.resolution
     table = [_HEAD, *(_row(subject, design.method) for subject in done.subjects)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
@@ -109,8 +145,7 @@ def drill_lines(done: DrillResult) -> list[str]:
         f"5 drills at a true accuracy of {float(seen.accuracy):.3f}); all right would show "
         f"{float(seen.max_request):.4f} for the whole request and {float(seen.max_record):.4f} for one record",
         "not shown": done.shows_not,
-        "reason": done.method.reason,
-        "verdict": done.verdict,
+        **({"reason": done.method.reason, "verdict": done.verdict} if verdict else {}),
     }
     return [
         f"drill of {design.method}: {design.candidates} {design.canaries} candidates, "

@@ -31,27 +31,76 @@ def command(
     alpha: Annotated[
         str | None, typer.Option(metavar="1/20", help="How often a bound may be wrong; default that of [audit].")
     ] = None,
-    seed: Annotated[str, typer.Option(metavar="TEXT", help="Root of all randomness of the drill.")] = "drill",
+    seed: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="Root of all randomness of a drill without certificate; default drill."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write a certificate, report and evidence there; the project draws the seed."),
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="With --out: private key that signs; default that of [signing].")
+    ] = None,
+    passphrase_fd: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="With --out: read the key's passphrase from file descriptor N."),
+    ] = None,
+    no_sign: Annotated[bool, typer.Option("--no-sign", help="With --out: write an unsigned draft.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Rehearse an unlearning method on canaries in one run: seconds, no certificate; exits 0 whatever the verdict."""
-    from cu_cert.cli._drill_text import drill_json, drill_lines, level
+    """Rehearse an unlearning method on canaries in one run: seconds; exits 0 whatever the verdict."""
+    from cu_cert.cli._drill_text import certified_json, certified_lines, drill_json, drill_lines, level
+    from cu_cert.cli.key import read_passphrase
     from cu_cert.drilling import REFERENCES, drill
+    from cu_cert.errors import ConfigError
     from cu_cert.project import find_project, load_project
 
-    done = drill(
-        load_project(find_project(Path.cwd())),
-        method=method,
-        options=settings(options),
-        canaries=canaries,
-        candidates=candidates,
-        references=REFERENCES if references is None else references,
-        alpha=None if alpha is None else level(alpha),
-        seed=seed,
-        quiet=as_json,
-    )
-    if as_json:
-        echo_json(drill_json(done))
+    if out is None:
+        for option, given in (("--key", key), ("--passphrase-fd", passphrase_fd), ("--no-sign", no_sign or None)):
+            if given is not None:
+                raise ConfigError(f"{option}: belongs to a certificate; name its folder with --out DIR too")
+    elif seed is not None:
+        raise ConfigError(
+            f"--seed {seed}: a certificate's coins follow from its plan and the project's secret, so that nobody can "
+            "choose them; leave it out (attempt in [audit] tells a repetition from the first drill)"
+        )
+    project = load_project(find_project(Path.cwd()))
+    share = None if alpha is None else level(alpha)
+    models = REFERENCES if references is None else references
+    if out is None:
+        done = drill(
+            project,
+            method=method,
+            options=settings(options),
+            canaries=canaries,
+            candidates=candidates,
+            references=models,
+            alpha=share,
+            seed="drill" if seed is None else seed,
+            quiet=as_json,
+        )
+        found, lines = drill_json(done), drill_lines(done)
     else:
-        for line in drill_lines(done):
+        from cu_cert.drill_certificate import certify_drill
+
+        certified = certify_drill(
+            project,
+            out=out,
+            method=method,
+            options=settings(options),
+            canaries=canaries,
+            candidates=candidates,
+            references=models,
+            alpha=share,
+            key=key,
+            passphrase=None if passphrase_fd is None else read_passphrase(passphrase_fd),
+            sign=not no_sign,
+            quiet=as_json,
+        )
+        found, lines = certified_json(certified), certified_lines(certified)
+    if as_json:
+        echo_json(found)
+    else:
+        for line in lines:
             typer.echo(line)
