@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from cu_cert.drill_certificate import certify_drill
     from cu_cert.drilling import drill
     from cu_cert.main_job import demo
     from cu_cert.no_retrain import audit_without_retraining
@@ -18,9 +19,14 @@ if TYPE_CHECKING:
     from cu_cert.training import train_model as train
     from cu_cert.unlearning import unlearn_model as unlearn
     from cu_certificates.check.main import check_file as check
+    from cu_certificates.countersign import countersign
     from cu_certificates.gate import run_gate as gate
     from cu_certificates.keys import generate_key
+    from cu_certificates.log import verify_log
     from cu_certificates.report import report_bytes as report
+    from cu_certificates.revocation import revoke
+    from cu_certificates.rotation import rotate as rotate_key
+    from cu_certificates.signing import sign_draft as sign
     from cu_certificates.verify import verify
 
 __version__ = "0.1.0"
@@ -29,7 +35,9 @@ _DOOR: Final = {
     "audit": ("cu_cert.protocol", "audit"),
     "audit_scores": ("cu_cert.outside", "audit_scores"),
     "audit_without_retraining": ("cu_cert.no_retrain", "audit_without_retraining"),
+    "certify_drill": ("cu_cert.drill_certificate", "certify_drill"),
     "check": ("cu_certificates.check.main", "check_file"),
+    "countersign": ("cu_certificates.countersign", "countersign"),
     "demo": ("cu_cert.main_job", "demo"),
     "drill": ("cu_cert.drilling", "drill"),
     "gate": ("cu_certificates.gate", "run_gate"),
@@ -38,9 +46,13 @@ _DOOR: Final = {
     "load_project": ("cu_cert.project", "load_project"),
     "plan": ("cu_cert.outside", "hand_out"),
     "report": ("cu_certificates.report", "report_bytes"),
+    "revoke": ("cu_certificates.revocation", "revoke"),
+    "rotate_key": ("cu_certificates.rotation", "rotate"),
+    "sign": ("cu_certificates.signing", "sign_draft"),
     "train": ("cu_cert.training", "train_model"),
     "unlearn": ("cu_cert.unlearning", "unlearn_model"),
     "verify": ("cu_certificates.verify", "verify"),
+    "verify_log": ("cu_certificates.log", "verify_log"),
 }
 
 __all__ = [
@@ -48,7 +60,9 @@ __all__ = [
     "audit",
     "audit_scores",
     "audit_without_retraining",
+    "certify_drill",
     "check",
+    "countersign",
     "demo",
     "drill",
     "gate",
@@ -57,9 +71,13 @@ __all__ = [
     "load_project",
     "plan",
     "report",
+    "revoke",
+    "rotate_key",
+    "sign",
     "train",
     "unlearn",
     "verify",
+    "verify_log",
 ]
 
 

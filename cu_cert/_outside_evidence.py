@@ -8,6 +8,8 @@ import numpy as np
 from cu_attacks._model_scores import ModelScore, fit_score
 from cu_attacks._scores import Scores
 from cu_attacks._types import FloatArray
+from cu_cert.claims import Claim
+from cu_cert.distances import DISTANCES, energy_evidence
 from cu_cert.errors import DataError
 from cu_cert.workorder import Task
 from cu_certificates.check.design import FITTED
@@ -81,6 +83,28 @@ class Evidence:
         return fit_score(
             "combined", self.memory(unlearned), self.memory(retrained[:half]), self.memory(retrained[half:])
         )
+
+    def compare(self, files: dict[tuple[str, str, str, str], bytes]) -> list[Claim]:
+        """Compare the judged models as two sets, and add their distances to the evidence; nothing where one failed.
+
+        Args:
+            files: Content of each evidence file by (id, kind, name, access).
+        """
+        judged = self.of("main") or [*self.of("main unlearned"), *self.of("main retrained")]
+        judged.sort(key=lambda task: (task.group == "main retrained", task.slot))
+        if not judged or not all(map(self.usable, judged)):
+            return []
+        found = energy_evidence(
+            self.memory(judged),
+            [self.table.digests[self.row[task.model]] for task in judged],
+            [task.role == "unlearned" for task in judged],
+            plan=self.plan,
+            seed=self.seed,
+        )
+        if found is None:
+            return []
+        files[DISTANCES] = found[1]
+        return [found[0]]
 
     def line(self, score: ModelScore, task: Task) -> dict[str, object]:
         """Return one row of evidence; a model that is missing or not finite counts as failed."""

@@ -10,8 +10,11 @@ from fractions import Fraction
 from typing import Final
 
 from cu_cert import recipes
+from cu_cert._signing import SigningConfig, day, require_lines
 from cu_cert._toml import exact, flag, option, require, table, text, texts, whole
 from cu_certificates._toml import nearest
+
+__all__ = ["QUESTIONS", "AuditConfig", "SigningConfig", "TrainingConfig", "UnlearningConfig", "default_guesses"]
 
 QUESTIONS: Final = ("procedure", "artifact")
 
@@ -59,9 +62,13 @@ class UnlearningConfig:
     Args:
         method: Name of the method that ``unlearn`` and ``audit`` use when the command line names none.
         parameters: Values for the method's parameters; the method checks them.
+        regimes: The law or contract that the request rests on; describes, like the next three.
+        received: When the request came in, ``YYYY-MM-DD``.
+        executed: When it was carried out.
+        due: When it had to be carried out.
 
     Raises:
-        ConfigError: Parameters stand without a method.
+        ConfigError: Parameters stand without a method, or the dates run backwards.
     """
 
     method: str | None = field(
@@ -74,6 +81,25 @@ class UnlearningConfig:
         default_factory=dict,
         metadata=option(table, "Its parameters; unset ones keep their defaults.", example={"epochs": 5}),
     )
+    regimes: tuple[str, ...] = field(
+        default=(),
+        metadata=option(
+            texts,
+            "The law or contract that the request rests on. This key and the dates below describe: the certificate "
+            "repeats them, and no result depends on them.",
+            example=["GDPR-17"],
+        ),
+    )
+    received: str | None = field(
+        default=None,
+        metadata=option(
+            day,
+            "When the request came in. A date can point to a person: leave it out where few requests come in.",
+            example="2026-10-01",
+        ),
+    )
+    executed: str | None = field(default=None, metadata=option(day, "When it was carried out.", example="2026-10-20"))
+    due: str | None = field(default=None, metadata=option(day, "When it had to be carried out.", example="2026-11-01"))
 
     def __post_init__(self) -> None:
         require(
@@ -82,6 +108,23 @@ class UnlearningConfig:
             self.parameters,
             "no parameters without a method",
         )
+        require_lines("unlearning", {"regimes": self.regimes})
+        for key in ("executed", "due"):
+            value = getattr(self, key)
+            require(
+                value is None or self.received is None or value >= self.received,
+                f"[unlearning] {key}",
+                value,
+                f"a date that is not before received = {self.received}",
+            )
+
+    def dates(self) -> dict[str, object]:
+        """Return what the certificate says of the request's ground and dates; nothing for what is not given."""
+        found = {"receivedAt": self.received, "executedAt": self.executed, "dueAt": self.due}
+        return {
+            **({"regimes": list(self.regimes)} if self.regimes else {}),
+            **{name: value for name, value in found.items() if value is not None},
+        }
 
 
 def default_guesses(slots: int) -> int:
@@ -110,6 +153,7 @@ class AuditConfig:
         original: ``redrawn`` or ``fixed``.
         direction: ``both`` or ``forward``.
         attempt: Number of this audit of this request, from 1.
+        pad_request: The number of ids is stated as the next multiple of this; 0 states it as it is.
         workers: Processes; 0 = one for each core.
         store: Folder of trained models.
 
@@ -221,6 +265,14 @@ class AuditConfig:
             whole, "Number of this audit of this request. Raise it when you audit again: every attempt counts."
         ),
     )
+    pad_request: int = field(
+        default=0,
+        metadata=option(
+            whole,
+            "Hide how many ids a request has: 128 states the next multiple of 128, and leaves out every number that "
+            "would give the true one away, which are those over single records. 0 states it as it is.",
+        ),
+    )
     workers: int = field(
         default=0, metadata=option(whole, "Processes that train models; 0 = one for each core. Changes no result.")
     )
@@ -258,6 +310,12 @@ class AuditConfig:
         for key, least in (("slots", 4), ("references", 1), ("pilots", 2), ("controls", 1), ("attempt", 1)):
             value = getattr(self, key)
             require(least <= value <= 10**6, f"[audit] {key}", value, f"{least} to {10**6}")
+        require(
+            self.pad_request == 0 or 2 <= self.pad_request <= 10**6,
+            "[audit] pad_request",
+            self.pad_request,
+            f"0 (off) or 2 to {10**6}",
+        )
         require(0 <= self.workers <= 1024, "[audit] workers", self.workers, "0 to 1024")
         require(
             self.guesses is None or (2 <= self.guesses <= self.slots and self.guesses % 2 == 0),
@@ -279,33 +337,3 @@ class AuditConfig:
     def guess_count(self) -> int:
         """How many slots are guessed."""
         return default_guesses(self.slots) if self.guesses is None else self.guesses
-
-
-@dataclass(frozen=True, kw_only=True)
-class SigningConfig:
-    """The table ``[signing]``.
-
-    Args:
-        key: Path of the private key, relative to the project; ``None`` = the default key of the user.
-        name: Who signs; printed in the certificate.
-        expires_days: Days until the certificate expires, 1 to 3650.
-
-    Raises:
-        ConfigError: A value lies out of range.
-    """
-
-    key: str | None = field(
-        default=None,
-        metadata=option(
-            text,
-            "Private key, relative to this file. Unset: the key of your user configuration. Keep keys out of version "
-            "control.",
-            example="keys/audit.pem",
-        ),
-    )
-    name: str = field(default="local audit key", metadata=option(text, "Who signs; printed in every certificate."))
-    expires_days: int = field(default=90, metadata=option(whole, "Days until the certificate expires, 1 to 3650."))
-
-    def __post_init__(self) -> None:
-        require(1 <= self.expires_days <= 3650, "[signing] expires_days", self.expires_days, "1 to 3650")
-        require(self.name.isprintable(), "[signing] name", self.name, "printable text on one line")

@@ -6,18 +6,22 @@ shape of a curve, or a prior, and are of claim types of their own, so that no re
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
 from cu_attacks._extrapolations import gaussian_mu, joint_beta
 from cu_attacks._types import AttackError
 from cu_attacks._upper import attack_limited, equivalence
-from cu_cert.claims import SIDE_ALPHA, Claim, decimal, metric_claim
+from cu_cert.claims import POOL_NAMES, SIDE_ALPHA, Claim, decimal, metric_claim
+from cu_certificates.check.extrapolations import gaussian_distance, spelled
 from cu_certificates.check.fields import printed
+from cu_certificates.check.normal import implied_eps, lower_witness
 from cu_certificates.check.pool_table import PoolTable
+from cu_certificates.check.pools import counts
 from cu_certificates.check.tables import Model, PilotTable, SlotTable
 
-GAUSSIAN_DELTA: Final = 1e-5
+GAUSSIAN_DELTA: Final = Fraction(1, 100_000)
 """Where the Gaussian extrapolation states its eps."""
 
 FACTOR: Final = 1.0
@@ -36,7 +40,9 @@ def slots_beside(table: SlotTable, pilots: PilotTable) -> list[Claim]:
         pilots: The models that fitted the score.
     """
     pools = [[model for model, coin in zip(table.main, table.coins, strict=True) if coin == bit] for bit in (1, 0)]
-    return _beside(pools[0], pools[1], pilots.middle(), "slots", pilots.centring)
+    counted = _Counted(*_above(pools[0], pilots.middle()), *_above(pools[1], pilots.middle()))
+    parents: Claim = {"tpr": f"c-cp-{POOL_NAMES[0]}", "fpr": f"c-cp-{POOL_NAMES[1]}"}
+    return _beside(pools[0], pools[1], counted, parents, "slots", pilots.centring)
 
 
 def pools_beside(table: PoolTable, threshold: int) -> list[Claim]:
@@ -46,23 +52,47 @@ def pools_beside(table: PoolTable, threshold: int) -> list[Claim]:
         table: The pools.
         threshold: What the calibration halves chose.
     """
-    return _beside(table.unlearned, table.retrained, threshold, "pools", table.calibrate_retrained)
+    true, false = counts(table.unlearned, table.retrained, threshold, worst=True)
+    counted = _Counted(true, len(table.unlearned), false, len(table.retrained))
+    parents: Claim = {"from": "c-eps-procedure", "alpha": str(SIDE_ALPHA)}
+    return _beside(table.unlearned, table.retrained, counted, parents, "pools", table.calibrate_retrained)
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """Models of either pool that reach a threshold which was fixed without them."""
+
+    true: int
+    unlearned: int
+    false: int
+    retrained: int
+
+
+def _above(pool: Sequence[Model], threshold: int) -> tuple[int, int]:
+    """Return how many models reach the threshold, of those that did not fail."""
+    scores = [model.score for model in pool if model.score is not None]
+    return sum(score >= threshold for score in scores), len(scores)
 
 
 def _beside(
-    unlearned: Sequence[Model], retrained: Sequence[Model], threshold: int, evidence: str, reference: Sequence[Model]
+    unlearned: Sequence[Model],
+    retrained: Sequence[Model],
+    counted: _Counted,
+    parents: Claim,
+    evidence: str,
+    reference: Sequence[Model],
 ) -> list[Claim]:
     scores, others, spread = (
         [model.score for model in pool if model.score is not None] for pool in (unlearned, retrained, reference)
     )
     if not scores or not others:
         return []
-    counts = [sum(score >= threshold for score in pool) for pool in (scores, others)]
     # A failed model could have had any score, so nothing bounds from above what it would have shown.
     whole = len(scores) == len(unlearned) and len(others) == len(retrained)
     return [
         *(_bands(scores, others, evidence) if whole else []),
-        *_extrapolations(counts[0], len(scores), counts[1], len(others)),
+        *_gaussian(counted, parents),
+        *_bayes(counted),
         *_equivalence(scores, others, spread),
     ]
 
@@ -97,38 +127,57 @@ def _bands(unlearned: Sequence[int], retrained: Sequence[int], evidence: str) ->
     return claims
 
 
-def _extrapolations(true: int, unlearned: int, false: int, retrained: int) -> list[Claim]:
-    """Show what a Gaussian pair and a Bayesian would make of one operating point that was fixed beforehand.
+def _gaussian(counted: _Counted, parents: Claim) -> list[Claim]:
+    """Show what a Gaussian pair would make of one operating point; nothing where an end is trivial.
 
     Args:
-        true: Unlearned models above the threshold.
-        unlearned: All unlearned models.
-        false: Retrained models above the threshold.
-        retrained: All retrained models.
+        counted: The operating point.
+        parents: The claims from which the checker takes the two rates.
     """
-    gaussian = gaussian_mu(true, unlearned, false, retrained, alpha=SIDE_ALPHA, delta=GAUSSIAN_DELTA)
-    bayes = joint_beta(true, unlearned, false, retrained, alpha=SIDE_ALPHA)
-    common: Claim = {"question": "procedure", "planned": False}
+    found = gaussian_mu(
+        counted.true,
+        counted.unlearned,
+        counted.false,
+        counted.retrained,
+        alpha=SIDE_ALPHA,
+        delta=float(GAUSSIAN_DELTA),
+    )
+    if found.tpr == 0 or found.fpr == 1:
+        return []  # the distance is minus infinity, which says nothing
+    low, high = lower_witness(found.tpr), -lower_witness(1 - found.fpr)
+    mu = gaussian_distance(low, high)
     return [
         {
             "id": "x-mu",
             "type": "mu-lower",
-            **common,
-            "value": decimal(gaussian.mu),
-            "eps": decimal(gaussian.eps),
-            "delta": "1/100000",
-            "assumption": gaussian.assumption,
-            "note": f"{gaussian.method}; {gaussian.shows_not}",
-        },
+            "question": "procedure",
+            **parents,
+            "z1": spelled(low),
+            "z2": spelled(high),
+            "value": printed(mu),
+            "eps": printed(implied_eps(mu, GAUSSIAN_DELTA)),
+            "delta": str(GAUSSIAN_DELTA),
+            "assumption": found.assumption,
+            "note": f"{found.method}; {found.shows_not}",
+            "planned": False,
+        }
+    ]
+
+
+def _bayes(counted: _Counted) -> list[Claim]:
+    """Show what a Bayesian would make of one operating point that was fixed beforehand."""
+    found = joint_beta(counted.true, counted.unlearned, counted.false, counted.retrained, alpha=SIDE_ALPHA)
+    return [
         {
             "id": "x-bayes",
             "type": "eps-bayes",
-            **common,
-            "value": decimal(bayes.low),
-            "interval": [decimal(bayes.low), decimal(bayes.high)],
-            "assumption": bayes.assumption,
-            "note": f"{bayes.method}; {bayes.shows_not}",
-        },
+            "question": "procedure",
+            "planned": False,
+            "value": decimal(found.low),
+            "interval": [decimal(found.low), decimal(found.high)],
+            "assumption": found.assumption,
+            "note": f"{found.method}; {found.shows_not}",
+        }
     ]
 
 

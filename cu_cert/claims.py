@@ -20,6 +20,9 @@ Plot = dict[str, object]
 SIDE_ALPHA = Fraction(1, 20)
 """Level of utility and cross-check bounds; outside the verdict's alpha."""
 
+POOL_NAMES = ("pool-unlearned", "pool-retrained")
+"""How the counts of the cross-check by two pools are called."""
+
 
 def model_claims(subject: Subject, judged: Sequence[str], *, learned: bool = False) -> list[Claim]:
     """Claim which bytes the certificate speaks of, and that the score was fitted on other models.
@@ -209,8 +212,8 @@ def two_pool_claims(table: SlotTable, threshold: int, delta: Fraction) -> list[C
         if not scores:
             return []
         k, n = sum(score >= threshold for score in scores), len(scores)
-        group = "unlearned" if bit else "retrained"
-        claims += count_claims(f"pool-{group}", "slots", group, threshold, k, n, side, SIDE_ALPHA / 2)
+        group, own = ("unlearned", POOL_NAMES[0]) if bit else ("retrained", POOL_NAMES[1])
+        claims += count_claims(own, "slots", group, threshold, k, n, side, SIDE_ALPHA / 2)
         bounds[name] = (cp_lower if side == "lower" else cp_upper)(n, k, SIDE_ALPHA / 2)
     best = rates_bound(bounds["tpr"], bounds["fpr"], delta, both=True)
     return [
@@ -219,8 +222,8 @@ def two_pool_claims(table: SlotTable, threshold: int, delta: Fraction) -> list[C
             "id": "c-eps-pools",
             "type": "eps-lower",
             "question": "procedure",
-            "tpr": "c-cp-pool-unlearned",
-            "fpr": "c-cp-pool-retrained",
+            "tpr": f"c-cp-{POOL_NAMES[0]}",
+            "fpr": f"c-cp-{POOL_NAMES[1]}",
             "delta": str(delta),
             "bound": printed(best),
             "planned": False,

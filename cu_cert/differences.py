@@ -41,6 +41,7 @@ def difference_claims(
     spare: FloatArray | None,
     accuracies: Mapping[str, tuple[FloatArray, FloatArray]],
     fair_coins: bool,
+    energy: bool = True,
     rng: Stream,
 ) -> list[Claim]:
     """Compare unlearned with retrained models.
@@ -52,6 +53,7 @@ def difference_claims(
         spare: Signals of further retrained models; they only make the bands narrower.
         accuracies: By set of records, the accuracy of each unlearned and of each retrained model.
         fair_coins: Whether a fair coin decided for each model which of the two it is.
+        energy: Whether the energy test is among them; not where a claim with evidence says the same.
         rng: Source of permutations and splits.
 
     Returns:
@@ -60,13 +62,18 @@ def difference_claims(
     if min(len(unlearned), len(retrained)) < 2:
         return []
     return [
-        *_tests(unlearned, retrained, original, fair_coins, rng),
+        *_tests(unlearned, retrained, original, fair_coins, energy, rng),
         *_descriptions(unlearned, retrained, spare, accuracies, rng),
     ]
 
 
 def _tests(
-    unlearned: FloatArray, retrained: FloatArray, original: FloatArray | None, fair_coins: bool, rng: Stream
+    unlearned: FloatArray,
+    retrained: FloatArray,
+    original: FloatArray | None,
+    fair_coins: bool,
+    energy: bool,
+    rng: Stream,
 ) -> list[Claim]:
     tests: dict[str, tuple[str, Callable[[np.random.Generator], ModelTest]]] = {
         "energy": ("energy distance", lambda g: energy_test(unlearned, retrained, rng=g)),
@@ -79,6 +86,8 @@ def _tests(
             "nearer to retrained models than to originals",
             lambda g: relative(unlearned, retrained, original, rng=g),
         )
+    if not energy:
+        del tests["energy"]
     claims = []
     for name, (title, run) in tests.items():
         try:

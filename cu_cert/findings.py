@@ -9,7 +9,9 @@ from cu_attacks._types import FloatArray
 from cu_cert.beside import slots_beside
 from cu_cert.claims import Claim, Plot, artifact_claims, model_claims, procedure_claims, two_pool_claims, utility_claims
 from cu_cert.differences import difference_claims
+from cu_cert.distances import DISTANCES, energy_evidence
 from cu_cert.issue import Findings
+from cu_cert.padding import utility_sets, without_size
 from cu_cert.panel import (
     artifact_plot,
     attack_panel,
@@ -84,7 +86,11 @@ def findings_of(
         claims += procedure_claims(slots, plan, subject)
         claims += two_pool_claims(slots, pilot_table.middle(), subject.tested_delta)
         claims += slots_beside(slots, pilot_table)
-        claims += _differences(bench, pools, runs)
+        compared = _compared(bench, pools, runs)
+        if compared is not None:
+            claims.append(compared[0])
+            evidence[DISTANCES] = compared[1]
+        claims += _differences(bench, pools, runs, energy=compared is None)
         claims += cost_claims(bench, runs, str(subject.method))
         plots["procedure"] = procedure_plot(slots, str(subject.method))
     if "artifact" in plan.questions:
@@ -105,11 +111,14 @@ def findings_of(
     pilots = [Run("pilots", slot, "original", member) for slot, member in enumerate(original)]
     pilots += [Run("pilots", slot, "retrained", member) for slot, member in enumerate((*retrained, *centring))]
     evidence["pilots", "pilots", "evidence/pilots.jsonl", "controlled"] = bench.rows(score, pilots)
-    sets = {
-        "held-out": own.signals.correct[size:],
-        "retained": own.retained.correct,
-        "request": own.signals.correct[:size],
-    }
+    sets = utility_sets(
+        own.signals.correct[size:],
+        own.retained.correct,
+        own.signals.correct[:size],
+        plan=plan,
+        trained=len(workshop.train),
+        rng=Stream(pools.seeds.seed).child("retained sample"),
+    )
     evidence["utility", "correct", "evidence/utility.jsonl", "controlled"] = utility_rows(sets)
     claims += utility_claims({name: (int(correct.sum()), len(correct)) for name, correct in sets.items()})
 
@@ -123,13 +132,14 @@ def findings_of(
         claims += attack_panel(own.original, shadows, size, suffix="-before")[0]
     claims += _probes(bench, pools, own, score, opened)
     plots["eps"] = eps_plot(claims, f"{float(subject.tested_eps):.4f}")
-    return Findings(
+    found = Findings(
         subject=subject,
         source=source,
         claims=claims,
         plots={name: plot for name, plot in plots.items() if plot is not None},
         evidence=evidence,
     )
+    return without_size(found, plan)
 
 
 def _shadows(bench: Bench, pools: Pools, opened: SlotSequence | None) -> list[Signals]:
@@ -152,7 +162,23 @@ def _pilot_scores(bench: Bench, pools: Pools, score: ModelScore) -> PilotTable:
     return PilotTable(*tables)
 
 
-def _differences(bench: Bench, pools: Pools, runs: Sequence[Run]) -> list[Claim]:
+def _compared(bench: Bench, pools: Pools, runs: Sequence[Run]) -> tuple[Claim, bytes] | None:
+    """Compare the judged models as two sets, with their distances as evidence; ``None`` where that cannot be shown."""
+    judged = sorted((run for run in runs if run.group == "main"), key=lambda run: run.slot)
+    found = [bench.result(run.member) for run in judged]
+    signals = [each for _, each in found if each is not None]
+    if len(signals) < len(judged):
+        return None  # a failed model could have stood anywhere
+    return energy_evidence(
+        bench.memory(signals),
+        [str(entry.model) for entry, _ in found],
+        [run.role == "unlearned" for run in judged],
+        plan=pools.plan,
+        seed=pools.seeds.seed,
+    )
+
+
+def _differences(bench: Bench, pools: Pools, runs: Sequence[Run], *, energy: bool) -> list[Claim]:
     """Compare the unlearned with the retrained models of the slots as a whole."""
     size = len(bench.workshop.forget)
     unlearned, retrained = (_pool(bench, runs, role) for role in ("unlearned", "retrained"))
@@ -173,6 +199,7 @@ def _differences(bench: Bench, pools: Pools, runs: Sequence[Run]) -> list[Claim]
             for name, part in (("request", (None, size)), ("held-out", (size, None)))
         },
         fair_coins=True,
+        energy=energy,
         rng=Stream(pools.seeds.seed).child("differences"),
     )
 

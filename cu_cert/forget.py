@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from cu_cert.data import Dataset
 from cu_cert.data._ids import IdList, ListedId, read_ids
 from cu_cert.errors import DataError
+from cu_certificates.privacy import IdIndex
 
-__all__ = ["IdList", "ListedId", "ResolvedRequest", "read_ids", "resolve_request"]
+__all__ = ["IdList", "ListedId", "ResolvedRequest", "listed_index", "read_ids", "resolve_request"]
 
 _SHOWN = 5
 
@@ -32,6 +33,11 @@ class ResolvedRequest:
             raise DataError(f"request: {len(self.ids)} ids; expected at least one, strictly ascending")
         if self.missing < 0:
             raise DataError(f"request: {self.missing} missing ids; expected 0 or more")
+
+
+def listed_index(ids: IdList) -> IdIndex:
+    """Return the ids of a list, found or not, ready to be looked for in what is handed on."""
+    return IdIndex({entry.id: f"{ids.path.name}:{entry.line}" for entry in ids.entries})
 
 
 def resolve_request(ids: IdList, dataset: Dataset, *, allow_missing: bool) -> ResolvedRequest:

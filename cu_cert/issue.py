@@ -3,7 +3,7 @@
 import platform
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from importlib import metadata
@@ -14,29 +14,31 @@ from cu_cert import __version__
 from cu_cert._tables import SigningConfig
 from cu_cert.claims import Claim, Plot
 from cu_cert.errors import DataError
+from cu_cert.naming_nobody import require_files
 from cu_cert.secrets_store import Secrets
 from cu_cert.sources import source_digest
-from cu_certificates._files import make_folder, write_atomic
-from cu_certificates.check.checker import check_payload
-from cu_certificates.check.result import CheckResult
+from cu_certificates._log_lines import instant, logged
+from cu_certificates.check.extrapolations import GAUSSIAN
 from cu_certificates.check.rules import DESIGN_RULES
-from cu_certificates.envelope import sign, statement
+from cu_certificates.check.theorems import UNPROVEN
+from cu_certificates.errors import UntrustedError
 from cu_certificates.keys import LocalKey, SigningKey, load_private_key, local_key, public_path_of
+from cu_certificates.log import open_log
+from cu_certificates.oms import file_root
 from cu_certificates.plan import Plan, Subject
-from cu_certificates.report import render_skeleton, report_bytes
+from cu_certificates.privacy import IdIndex
 from cu_certificates.request import ForgetRequest
+from cu_certificates.seal import Issued, seal, write_sealed
 
 LIMITATIONS: Final = ("L1", "L2", "L3", "L4", "L5", "L6", "L9", "L10", "L11")
 BY_QUESTION: Final = {"procedure": "L7", "artifact": "L8"}
-BY_DESIGN: Final = {"labels": "L13"}
+BY_DESIGN: Final = {"labels": "L13", "onerun": "L17"}
 """In the place of the question's own limitation."""
+ASSUMED_BY: Final = {"mu-lower": GAUSSIAN, "dp-bound": UNPROVEN}
+"""What a type of claim assumes beyond its design."""
 EXCLUDED: Final = ("backups", "other copies of the model", "models derived from it", "the records themselves")
 
 _PLANNED: Final = ("questions", "attacks", "alphaTotal", "alphaSplit", "detectEps", "seedCommitment", "attempt")
-
-CERTIFICATE: Final = "certificate.sigstore.json"
-DRAFT: Final = "certificate.draft.json"
-REPORT: Final = "report.html"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +69,7 @@ class Scope:
         recipe: Name, digest and parameters of the recipe.
         request: The request's public face.
         environment: The machine and the versions on which bits may depend.
+        asked: Ground and dates of the request, as the project describes them.
         limitations: Limitations beyond those that every certificate has, the first ones first.
         assumptions: Assumptions beyond those that every certificate has.
         access: ``white-box``, or ``black-box`` when only scores were seen.
@@ -76,26 +79,10 @@ class Scope:
     recipe: Mapping[str, object]
     request: ForgetRequest
     environment: Mapping[str, str]
+    asked: Mapping[str, object] = field(default_factory=dict)
     limitations: Sequence[str] = ()
     assumptions: Sequence[str] = ()
     access: str = "white-box"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Issued:
-    """The files of one certificate.
-
-    Args:
-        folder: Where they lie.
-        certificate: The bundle, or the unsigned draft.
-        report: The report.
-        result: What the checker derived from them.
-    """
-
-    folder: Path
-    certificate: Path
-    report: Path
-    result: CheckResult
 
 
 def signing_key(configured: Path | None, given: Path | None, passphrase: bytes | None = None) -> LocalKey:
@@ -113,24 +100,30 @@ def signing_key(configured: Path | None, given: Path | None, passphrase: bytes |
 
 
 def predicate_of(
-    findings: Findings, plan: Plan, scope: Scope, *, signing: SigningConfig, key: SigningKey | None, secrets: Secrets
+    findings: Findings, plan: Plan, scope: Scope, *, signing: SigningConfig, position: Mapping[str, object]
 ) -> dict[str, object]:
-    """Build the certificate's content, all but its verdict."""
+    """Build the certificate's content, all but its verdict and the key that signs.
+
+    Args:
+        findings: What was measured.
+        plan: The plan.
+        scope: Data, recipe and request.
+        signing: For names and expiry.
+        position: Its place in the project's log: ``sequence``, ``previous`` and ``log``.
+    """
     subject, now = findings.subject, datetime.now(UTC).replace(microsecond=0)
-    sequence, previous = secrets.next_sequence()
     asked = plan.to_json()
+    model = {"name": subject.name, "digest": {"sha256": subject.model}, "access": scope.access}
+    if scope.access == "white-box":  # else the digest may be that of a declaration, and no model was at hand
+        model["omsRoot"] = {"sha256": file_root(subject.model)}
     return {
         "schemaVersion": "1.0",
         "certificateId": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_OID, plan.digest + subject.model)}",
-        "issuedAt": _instant(now),
-        "expiresAt": _instant(now + timedelta(days=signing.expires_days)),
-        "sequence": sequence,
-        **({"previous": {"sha256": previous}} if previous else {}),
-        "auditor": {
-            "name": signing.name,
-            "independence": "internal",
-            **({"keyid": key.keyid} if key else {}),
-        },
+        "issuedAt": instant(now),
+        "expiresAt": instant(now + timedelta(days=signing.expires_days)),
+        **position,
+        "auditor": {"name": signing.name, "independence": signing.independence},
+        **signing.statements(),
         "tool": {
             "name": "cu-cert",
             "version": __version__,
@@ -138,12 +131,13 @@ def predicate_of(
             "environment": {**scope.environment, **_versions()},
         },
         "scope": {
-            "model": {"name": subject.name, "digest": {"sha256": subject.model}, "access": scope.access},
+            "model": model,
             "data": dict(scope.data),
             "recipe": dict(scope.recipe),
-            "excluded": list(EXCLUDED),
+            **signing.scope(),
+            "excluded": [*EXCLUDED, *signing.excluded],
         },
-        "request": scope.request.to_predicate(),
+        "request": {**scope.request.to_predicate(), **scope.asked},
         "unlearning": {
             "method": subject.method,
             "source": findings.source,
@@ -163,7 +157,7 @@ def predicate_of(
         ],
         "plots": dict(findings.plots),
         "claims": list(findings.claims),
-        "assumptions": [*_assumptions(plan), *scope.assumptions],
+        "assumptions": [*_assumptions(plan, findings.claims), *scope.assumptions],
         "limitations": [
             *scope.limitations,
             *LIMITATIONS,
@@ -172,35 +166,20 @@ def predicate_of(
     }
 
 
-def _assumptions(plan: Plan) -> list[str]:
-    """Return what the planned designs assume, in the order of the numbers.
+def _assumptions(plan: Plan, claims: Sequence[Claim]) -> list[str]:
+    """Return what the planned designs and the claims beside them assume, in the order of the numbers.
 
     A9, that nobody searched for a convenient seed, falls away only when a reader's nonce takes part.
     """
     found = {name for question in plan.questions for name in DESIGN_RULES[question][plan.designs[question]].assumed}
+    found |= {ASSUMED_BY[kind] for claim in claims if (kind := str(claim["type"])) in ASSUMED_BY}
     return sorted(found, key=lambda name: int(name[1:]))
-
-
-def _instant(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in ("numpy", "scipy", "scikit-learn")} | {
         "implementation": platform.python_implementation()
     }
-
-
-def write_changed(path: Path, data: bytes, *, what: str) -> None:
-    """Write a file unless it holds these bytes already: the plan keeps the time at which it was fixed.
-
-    Args:
-        path: The file; its folder must exist.
-        data: The content.
-        what: How the file is called in an error message.
-    """
-    if not path.is_file() or path.read_bytes() != data:
-        write_atomic(path, data, what=what)
 
 
 def write_certificate(
@@ -212,8 +191,12 @@ def write_certificate(
     signing: SigningConfig,
     key: SigningKey | None,
     secrets: Secrets,
+    forget: IdIndex,
 ) -> Issued:
-    """Derive the verdict with the checker, render the report, sign, and write everything.
+    """Derive the verdict with the checker, render the report, sign, write everything, and enter it in the log.
+
+    The log is held meanwhile, so that two audits at once cannot give one number twice. The certificate is written
+    first: were the machine to stop between the two, ``cu-cert log add`` enters it later.
 
     Args:
         folder: Output folder of this certificate.
@@ -221,37 +204,28 @@ def write_certificate(
         plan: The plan.
         scope: Data, recipe and request.
         signing: For names and expiry.
-        key: The signing key; ``None`` for an unsigned draft, which states no verdict.
-        secrets: The project's memory, for the sequence of certificates.
+        key: The signing key; ``None`` for an unsigned draft, which states no verdict and is not entered.
+        secrets: The project's memory, for its log.
+        forget: The request's ids, which may stand nowhere in it.
 
     Raises:
         DataError: The checker does not accept what was measured: a bug, and nothing is signed.
+        UsageError: An id of the request stands in what would be signed.
     """
-    predicate = predicate_of(findings, plan, scope, signing=signing, key=key, secrets=secrets)
-    files = {file: data for (_, _, file, _), data in findings.evidence.items()}
-    digest = findings.subject.model
-    draft = check_payload(statement({findings.subject.name: digest}, predicate), files.get)
-    if draft.rejected:
-        raise DataError(f"nothing was signed: the checker rejects {draft.rejected[0].id}: {draft.rejected[0].detail}")
-    if key is not None:
-        basis = [claim["id"] for claim in findings.claims if claim.get("planned")]
-        predicate["verdict"] = {"value": draft.derived, "basis": basis, "reasons": list(draft.reasons)}
-    skeleton = render_skeleton(predicate)
-    payload = statement({findings.subject.name: digest, REPORT: sha256(skeleton).hexdigest()}, predicate)
-    result = check_payload(payload, files.get)
 
-    make_folder(folder / "evidence")
-    for file, data in files.items():
-        write_changed(folder / file, data, what="evidence file")
-    certificate = folder / (CERTIFICATE if key else DRAFT)
-    stale = folder / (DRAFT if key else CERTIFICATE)
-    if key is None:
-        write_atomic(folder / REPORT, skeleton, what="report")
-        write_atomic(certificate, payload + b"\n", what="certificate draft")
-    else:
-        bundle = sign(payload, key)
-        write_atomic(folder / REPORT, report_bytes(predicate, bundle), what="report")
-        write_atomic(certificate, bundle, what="certificate")
-        secrets.record(payload, plan.digest)
-    stale.unlink(missing_ok=True)
-    return Issued(folder=folder, certificate=certificate, report=folder / REPORT, result=result)
+    def look(payload: bytes, page: bytes) -> None:
+        require_files(forget, {"the certificate": payload, "the report": page, **files})
+
+    files = {file: data for (_, _, file, _), data in findings.evidence.items()}
+    with open_log(secrets.log) as held:
+        held.write(held.log.with_plan(plan.digest, instant(datetime.now(UTC))))
+        predicate = predicate_of(findings, plan, scope, signing=signing, position=held.log.position())
+        try:
+            sealed = seal(predicate, files.get, signer=key, look=look)
+        except UntrustedError as problem:
+            raise DataError(str(problem).removeprefix(f"{problem.step}: ")) from None
+        issued = write_sealed(folder, sealed, files)
+        if key is not None:
+            digest = sha256(sealed.payload).hexdigest()
+            held.write(held.log.with_certificate(logged(str(issued.certificate), digest, predicate)))
+    return issued

@@ -1,6 +1,6 @@
 """One model's records as evidence, claims and plots: the artifact question without retrained models."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -155,19 +155,38 @@ def shift_claim(table: LabelTable) -> Claim:
 
 
 def records_plot(table: LabelTable) -> Plot | None:
-    """Count the scores of both groups into bins that hold no record or at least five of a group."""
+    """Plot the calibrated scores of the request's records and of never-trained ones."""
     groups = {
         role: [score for score, inside in zip(table.scores, table.request, strict=True) if inside is wanted]
         for role, wanted in (("never", False), ("request", True))
     }
+    return groups_plot(
+        "Records of the request among never-trained ones",
+        "calibrated score of one record, in standard deviations",
+        groups,
+        {"never": "never-trained records of the same classes", "request": "records of the request"},
+    )
+
+
+def groups_plot(title: str, unit: str, groups: dict[str, list[int]], labels: Mapping[str, str]) -> Plot | None:
+    """Count the scores of two groups of records into bins that hold no record or at least five of a group.
+
+    Args:
+        title: Title of the plot.
+        unit: What a score is.
+        groups: Scores in millionths, by role.
+        labels: What each role is called.
+
+    Returns:
+        The plot, ``None`` where a group is so small that a bin would single out a record.
+    """
     if min(map(len, groups.values())) < LEAST_IN_BIN:
         return None
     edges, counts = _bins(groups)
-    labels = {"never": "never-trained records of the same classes", "request": "records of the request"}
     return {
         "kind": "pools",
-        "title": "Records of the request among never-trained ones",
-        "unit": "calibrated score of one record, in standard deviations",
+        "title": title,
+        "unit": unit,
         "binEdges": [f"{'-' if edge < 0 else ''}{abs(edge) // 100}.{abs(edge) % 100:02d}" for edge in edges],
         "series": [{"label": labels[role], "role": role, "counts": counts[role]} for role in groups],
     }

@@ -23,9 +23,10 @@ from cu_cert.data import load_records
 from cu_cert.errors import ConfigError, DataError
 from cu_cert.fleet.environment import single_threaded
 from cu_cert.forecast import Forecast
-from cu_cert.forget import read_ids, resolve_request
-from cu_cert.issue import Findings, signing_key, write_certificate, write_changed
+from cu_cert.forget import listed_index, read_ids, resolve_request
+from cu_cert.issue import Findings, signing_key, write_certificate
 from cu_cert.label_claims import Judged, label_claims, records_plot, shift_claim, tested_shift
+from cu_cert.naming_nobody import require_plan
 from cu_cert.panel import eps_plot, permille, utility_rows
 from cu_cert.project import Project, find_project, load_project
 from cu_cert.protocol import DEFAULT_OUT, Audited, Say, scope_of, workshop_of
@@ -39,6 +40,7 @@ from cu_certificates.check.power import smallest_references
 from cu_certificates.check.strict import Rejected, canonical
 from cu_certificates.check.tables import rows
 from cu_certificates.plan import Plan, Subject
+from cu_certificates.seal import write_changed
 
 if TYPE_CHECKING:
     from cu_cert.fleet.worker import Workshop
@@ -149,8 +151,15 @@ def audit_without_retraining(
     single_threaded()
     project = project or load_project(find_project(Path.cwd()))
     signer = signing_key(project.key_path(), key, passphrase) if sign and not dry_run else None
+    if project.audit.pad_request:
+        raise ConfigError(
+            f"{project.where('audit', 'pad_request')}: [audit] pad_request = {project.audit.pad_request} hides how "
+            "many ids the request has, but --no-retrain compares record by record, so plan and evidence state that "
+            "number; set pad_request = 0, or audit against retrained models (leave out --no-retrain)"
+        )
     dataset = load_records(project.data, project.root)
-    request = resolve_request(read_ids(forget), dataset, allow_missing=allow_missing)
+    listed = read_ids(forget)
+    request = resolve_request(listed, dataset, allow_missing=allow_missing)
     workshop = workshop_of(project, dataset, request)
     secrets = Secrets(project.root / FOLDER, keep=not dry_run)
     given = SubjectInput(model=model, out=out, method=method, options=options, procedure=procedure, original=original)
@@ -159,6 +168,8 @@ def audit_without_retraining(
     draft, request_key = draft_plan(_artifact_only(project), [given], [named], workshop, request, secrets)
     plan = plan_records(draft, there, workshop)
     _check_plan(plan)
+    for line in require_plan(listed_index(listed), plan, project.signing, [out]):
+        say(line)
     plan, seed = secrets.commit(plan)
     own = measure_subject(workshop, given)
     for line in plan_lines(plan, there):
@@ -168,13 +179,21 @@ def audit_without_retraining(
         return Audited(plan=plan, forecast=none, issued=(), key=None, trained=0)
 
     make_folder(out)
+    secrets.register(plan.digest)
     write_changed(out / "plan.json", plan.to_bytes(), what="plan")
-    write_private(out / "private", request.ids, request_key, seed)
+    write_private(out / "private", request.ids, request_key, seed, kept=secrets.request_key_name(request.ids))
     try:
         findings = _findings(plan, seed, workshop, there, own, named.source)
         scope = scope_of(project, dataset, workshop, request, plan)
         issued = write_certificate(
-            out, findings, plan, scope, signing=project.signing, key=signer.key if signer else None, secrets=secrets
+            out,
+            findings,
+            plan,
+            scope,
+            signing=project.signing,
+            key=signer.key if signer else None,
+            secrets=secrets,
+            forget=listed_index(listed),
         )
     except (AttackError, Rejected) as problem:
         raise DataError(f"{model}: nothing was signed: {problem}") from None

@@ -20,7 +20,10 @@ from cu_cert.claims import Claim, Plot, artifact_claims, model_claims, procedure
 from cu_cert.data._ids import read_ids
 from cu_cert.declared import Declaration, load_declaration
 from cu_cert.errors import ConfigError, DataError
-from cu_cert.issue import Findings, Issued, Scope, write_certificate, write_changed
+from cu_cert.forget import listed_index
+from cu_cert.issue import Findings, Scope, write_certificate
+from cu_cert.naming_nobody import index_of, require_plan
+from cu_cert.padding import withheld, without_size
 from cu_cert.panel import artifact_plot, attack_panel, eps_plot, pools_plot, procedure_plot
 from cu_cert.pool_claims import pool_claims
 from cu_cert.secrets_store import FOLDER, Secrets, write_private
@@ -36,6 +39,7 @@ from cu_certificates.check.tables import PilotTable, read_artifact, read_pilots,
 from cu_certificates.keys import SigningKey
 from cu_certificates.plan import DEFAULT_DESIGNS, Plan, Sizes
 from cu_certificates.request import ForgetRequest, commit
+from cu_certificates.seal import Issued, write_changed
 
 AFTER_THE_FACT: Final = "L15"
 HANDED_IN: Final = "L16"
@@ -96,7 +100,7 @@ def _plan(declared: Declaration, ids: Sequence[str], model: Path | None, secrets
             f"{declared.path}: [audit] sequential = true; models that are made elsewhere are handed in all at once, so "
             "leave it out"
         )
-    public = commit(ids, key)
+    public = commit(ids, key, pad_to=config.pad_request)
     if config.original == "fixed" or config.reference == "retrain+noop":
         raise ConfigError(
             f"{declared.path}: [audit] original = {config.original!r}, reference = {config.reference!r}; scores "
@@ -110,6 +114,7 @@ def _plan(declared: Declaration, ids: Sequence[str], model: Path | None, secrets
         sizes=sizes,
         request_root=public.root,
         request_size=public.size,
+        request_least=public.least,
         recipe=declared.recipe_digest,
         data=declared.data_commitment(key),
         attempt=config.attempt,
@@ -131,13 +136,16 @@ def hand_out(path: Path, forget: Path, *, model: Path | None = None, out: Path) 
         CuCertError: The plan file or the list is wrong, or the sizes can refute nothing.
     """
     declared = load_declaration(path)
-    ids = sorted({entry.id for entry in read_ids(forget).entries})
+    listed = read_ids(forget)
+    ids = sorted({entry.id for entry in listed.entries})
     secrets = _secrets(declared)
     plan, seed = secrets.commit(_plan(declared, ids, model, secrets, _coin_sizes(declared)))
+    require_plan(listed_index(listed), plan, declared.signing, [out])
     problems = plan.problems() or plan.underpowered()
     if problems:
         raise ConfigError(f"{path}: an audit of this size cannot show enough: {'; '.join(problems)}")
     make_folder(out)
+    secrets.register(plan.digest)
     write_changed(out / "plan.json", plan.to_bytes(), what="plan")
     order = order_csv(plan, seed)
     write_changed(out / "models.csv", order, what="work order")
@@ -194,13 +202,24 @@ def audit_scores(
             f"{path}: an audit of this size cannot show enough: {'; '.join(weak)}; or pass --allow-underpowered where "
             "only the power is short"
         )
+    asked = index_of(ids, f"a record of {scores.name} in the request")
+    require_plan(asked, plan, declared.signing, [out])
     try:
         findings = _findings(Evidence(plan, seed, table, tasks, scores), declared)
         make_folder(out)
+        secrets.register(plan.digest)
         write_changed(out / "plan.json", plan.to_bytes(), what="plan")
-        write_private(out / "private", ids, secrets.request_key(ids), seed)
+        kept, padded = secrets.request_key_name(ids), plan.padded_to
+        write_private(out / "private", ids, secrets.request_key(ids), seed, kept=kept, padded=padded)
         issued = write_certificate(
-            out, findings, plan, _scope(declared, plan, coins), signing=declared.signing, key=key, secrets=secrets
+            out,
+            findings,
+            plan,
+            _scope(declared, plan, coins),
+            signing=declared.signing,
+            key=key,
+            secrets=secrets,
+            forget=asked,
         )
     except (AttackError, Rejected) as problem:
         raise DataError(f"{scores}: nothing was signed: {problem}") from None
@@ -302,9 +321,9 @@ def _findings(evidence: Evidence, declared: Declaration) -> Findings:
             slots = read_slots(data, "slots.jsonl", plan=node, plan_digest=plan.digest, identity=False)
             claims += procedure_claims(slots, plan, subject)
             assert pilots is not None  # coins need pilots
-            claims += two_pool_claims(slots, pilots.middle(), subject.tested_delta)
-            claims += slots_beside(slots, pilots)
+            claims += [*two_pool_claims(slots, pilots.middle(), subject.tested_delta), *slots_beside(slots, pilots)]
             plots["procedure"] = procedure_plot(slots, declared.outside.method)
+        claims += evidence.compare(files)
     if "artifact" in plan.questions:
         (own,) = evidence.of("subject")
         if not evidence.usable(own):
@@ -322,13 +341,14 @@ def _findings(evidence: Evidence, declared: Declaration) -> Findings:
         claims += panel
         plots["roc"] = roc
     plots["eps"] = eps_plot(claims, f"{float(subject.tested_eps):.4f}")
-    return Findings(
+    found = Findings(
         subject=subject,
         source="declared",
         claims=claims,
         plots={name: plot for name, plot in plots.items() if plot is not None},
         evidence=files,
     )
+    return without_size(found, plan)
 
 
 def _pools_plot(table: PoolTable, method: str) -> Plot | None:
@@ -370,8 +390,10 @@ def _scope(declared: Declaration, plan: Plan, coins: bool) -> Scope:
             "digest": {"sha256": plan.data},
         },
         recipe={"name": own.recipe, "digest": {"sha256": plan.recipe}, "parameters": {}},
-        request=ForgetRequest(scenario="sample", root=plan.request_root, size=plan.request_size, allowed_missing=0),
+        request=ForgetRequest(
+            scenario="sample", root=plan.request_root, size=plan.request_size, least=plan.request_least
+        ),
         environment={"models": "made elsewhere"},
         access="black-box",
-        limitations=(HANDED_IN,) if coins else (AFTER_THE_FACT, HANDED_IN),
+        limitations=[*([] if coins else [AFTER_THE_FACT]), HANDED_IN, *withheld(plan)],
     )

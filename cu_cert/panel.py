@@ -337,6 +337,6 @@ def eps_plot(claims: Sequence[Claim], tested: str) -> Plot:
     bars = [
         {"label": claim["question"], "lower": claim["bound"], "max": most[claim["question"]], "claim": claim["id"]}
         for claim in claims
-        if claim.get("planned")
+        if claim.get("planned") and str(claim["type"]).startswith("eps-")
     ]
     return {"kind": "eps", "title": "Lower bounds on eps", "tested": tested, "bars": bars}

@@ -24,8 +24,10 @@ from cu_cert.fleet.plan import single_plan
 from cu_cert.fleet.store import Store
 from cu_cert.fleet.worker import Workshop
 from cu_cert.forecast import Forecast, forecast, planned_models, shrink, smallest_sizes
-from cu_cert.forget import ResolvedRequest, read_ids, resolve_request
-from cu_cert.issue import Issued, Scope, signing_key, write_certificate, write_changed
+from cu_cert.forget import ResolvedRequest, listed_index, read_ids, resolve_request
+from cu_cert.issue import Scope, signing_key, write_certificate
+from cu_cert.naming_nobody import require_plan
+from cu_cert.padding import withheld
 from cu_cert.pools import Bench, Pools, Seeds
 from cu_cert.project import Project, find_project, load_project
 from cu_cert.secrets_store import FOLDER, Secrets, write_private
@@ -36,6 +38,7 @@ from cu_certificates.check.strict import Rejected
 from cu_certificates.keys import LocalKey
 from cu_certificates.plan import Plan
 from cu_certificates.request import ForgetRequest
+from cu_certificates.seal import Issued, write_changed
 
 _UNASKED = (
     "the procedure question is not asked: no method is known or wanted; the certificate says so (--method names one)"
@@ -181,7 +184,8 @@ def audit_subjects(
     single_threaded()
     signer = signing_key(project.key_path(), key, passphrase) if sign and not (dry_run or plan_only) else None
     dataset = load_records(project.data, project.root)
-    request = resolve_request(read_ids(forget), dataset, allow_missing=allow_missing)
+    listed = read_ids(forget)
+    request = resolve_request(listed, dataset, allow_missing=allow_missing)
     workshop = workshop_of(project, dataset, request)
     secrets = Secrets(project.root / FOLDER, keep=not dry_run)
     named = [name_method(project, subject) for subject in subjects]
@@ -189,6 +193,8 @@ def audit_subjects(
     if budget is not None:
         plan = fit_budget(plan, budget)
     _check_sizes(plan, allow_underpowered, project)
+    for line in require_plan(listed_index(listed), plan, project.signing, [subject.out for subject in subjects]):
+        say(line)
     plan, seed = secrets.commit(plan)
     loaded = [measure_subject(workshop, subject) for subject in subjects]
     pools = Pools(
@@ -207,10 +213,13 @@ def audit_subjects(
 
     for subject in subjects:
         make_folder(subject.out)
+    secrets.register(plan.digest)
+    for subject in subjects:
         write_changed(subject.out / "plan.json", plan.to_bytes(), what="plan")
         if plan_only:
             continue
-        write_private(subject.out / "private", request.ids, request_key, seed)
+        kept, padded = secrets.request_key_name(request.ids), plan.padded_to
+        write_private(subject.out / "private", request.ids, request_key, seed, kept=kept, padded=padded)
     if plan_only:
         return Audited(plan=plan, forecast=expected, issued=(), key=None, trained=0)
     early = is_sequential(plan)
@@ -233,7 +242,14 @@ def audit_subjects(
             signing = signer.key if signer else None
             issued.append(
                 write_certificate(
-                    given.out, findings, plan, scope, signing=project.signing, key=signing, secrets=secrets
+                    given.out,
+                    findings,
+                    plan,
+                    scope,
+                    signing=project.signing,
+                    key=signing,
+                    secrets=secrets,
+                    forget=listed_index(listed),
                 )
             )
     except (AttackError, Rejected) as problem:
@@ -286,12 +302,18 @@ def scope_of(project: Project, dataset: Dataset, workshop: Workshop, request: Re
             "parameters": dict(workshop.recipe.parameters),
         },
         request=ForgetRequest(
-            scenario="sample", root=plan.request_root, size=plan.request_size, allowed_missing=request.missing
+            scenario="sample",
+            root=plan.request_root,
+            size=plan.request_size,
+            least=plan.request_least,
+            allowed_missing=request.missing,
         ),
+        asked=project.unlearning.dates(),
         environment=fingerprint(),
         limitations=(
             *((SAMPLE_DATA,) if project.data.source == "digits" else ()),
             *((STOPPED_EARLY,) if is_sequential(plan) else ()),
+            *withheld(plan),
         ),
     )
 

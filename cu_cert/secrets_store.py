@@ -1,4 +1,4 @@
-"""What the project must remember between runs and never hand on: audit seeds, request keys, the order of certificates.
+"""What the project must remember between runs and never hand on: audit seeds, request keys, plans handed out.
 
 Everything lies in ``.cu-cert/private`` beside ``cu-cert.toml``, readable by the owner only. The audit seed is derived
 from one project secret and the plan, so the same plan always gets the same seed: an interrupted audit resumes, and
@@ -12,13 +12,16 @@ import os
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from cu_cert.errors import DataError
 from cu_certificates._files import make_folder, write_atomic
+from cu_certificates._log_lines import instant
 from cu_certificates.check.coins import seed_commitment
 from cu_certificates.check.strict import canonical
+from cu_certificates.log import FILE, open_log
 from cu_certificates.plan import Plan
 from cu_certificates.request import commitment, opening
 
@@ -72,12 +75,37 @@ class Secrets:
         common = canonical([plan.recipe, plan.data, plan.request_root])
         return hmac.new(self._remembered("audit.key"), b"pilots\0" + common, hashlib.sha256).digest()
 
+    def drill_seed(self, recipe: str, data: str, canaries: str, candidates: int) -> bytes:
+        """Return the 32-byte seed of a drill's candidates and reference models, the same for every method and attempt.
+
+        Args:
+            recipe: Digest of the recipe.
+            data: Digest of the training records.
+            canaries: Kind of the candidates.
+            candidates: Their number.
+        """
+        common = canonical([recipe, data, canaries, candidates])
+        return hmac.new(self._remembered("audit.key"), b"drill\0" + common, hashlib.sha256).digest()
+
+    def numbers_key(self, plan: Plan) -> bytes:
+        """Return the 32 bytes that number a drill's candidates; unlike the audit seed they are never opened.
+
+        Args:
+            plan: The plan before the numbers are committed to, so that no two certificates share them.
+        """
+        body = replace(plan, seed_commitment="").to_bytes()
+        return hmac.new(self._remembered("audit.key"), b"numbers\0" + body, hashlib.sha256).digest()
+
     def request_key(self, ids: Sequence[str]) -> bytes:
         """Return K of a request: drawn when the request is first seen, kept for its later audits."""
+        return self._remembered(self.request_key_name(ids))
+
+    def request_key_name(self, ids: Sequence[str]) -> str:
+        """Return the file below the folder in which K of a request is kept; deleting it is half of destroying K."""
         name = hmac.new(
             self._remembered("audit.key"), b"request\0" + canonical(sorted(ids)), hashlib.sha256
         ).hexdigest()
-        return self._remembered(f"requests/{name}.key")
+        return f"requests/{name}.key"
 
     def hand_out(self, plan: str) -> None:
         """Remember that the coins of a plan (its digest) were handed out, so that its models may be judged by them."""
@@ -95,30 +123,21 @@ class Secrets:
         except (OSError, ValueError) as error:
             raise DataError(f"{self.folder / 'plans'}: cannot be read ({error}); restore it from a copy") from None
 
-    def next_sequence(self) -> tuple[int, str | None]:
-        """Return the number of the next certificate and the payload digest of the last one."""
-        issued = self._issued()
-        return len(issued) + 1, issued[-1]["payload"] if issued else None
+    @property
+    def log(self) -> Path:
+        """The project's log, which holds no secret and therefore lies beside the private folder."""
+        return self.folder.parent / FILE
 
-    def record(self, payload: bytes, plan: str) -> None:
-        """Remember that a certificate was issued; every registered plan ends in one."""
-        line = canonical({"payload": hashlib.sha256(payload).hexdigest(), "plan": plan})
-        path = self.folder / "issued.jsonl"
-        make_folder(self.folder, private=True)
-        before = path.read_bytes() if path.exists() else b""
-        write_atomic(path, before + line + b"\n", what="private file", mode=0o600)
-
-    def _issued(self) -> list[dict[str, Any]]:
-        path = self.folder / "issued.jsonl"
-        try:
-            return [json.loads(line) for line in path.read_text("ascii").splitlines()]
-        except FileNotFoundError:
-            return []
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path}: cannot be read ({error}); restore it from a copy or move it away") from None
+    def register(self, plan: str) -> None:
+        """Enter a plan (its digest) in the project's log, before anything is trained for it."""
+        if self.keep:
+            with open_log(self.log) as held:
+                held.write(held.log.with_plan(plan, instant(datetime.now(UTC))))
 
 
-def write_private(folder: Path, ids: Sequence[str], key: bytes, seed: bytes) -> None:
+def write_private(
+    folder: Path, ids: Sequence[str], key: bytes, seed: bytes, *, kept: str = "", padded: int | None = None
+) -> None:
     """Write what the controller keeps for later: the key, each id's opening and commitment, the audit seed.
 
     Args:
@@ -126,6 +145,8 @@ def write_private(folder: Path, ids: Sequence[str], key: bytes, seed: bytes) -> 
         ids: The request's ids.
         key: K.
         seed: The audit seed.
+        kept: Where the project keeps its own copy of K, below ``.cu-cert/private``.
+        padded: Number of leaves of a padded request; ``None`` where it is not padded.
     """
     make_folder(folder, private=True)
     os.chmod(folder, 0o700)  # it may have stood there already, open to others
@@ -133,6 +154,8 @@ def write_private(folder: Path, ids: Sequence[str], key: bytes, seed: bytes) -> 
     document = {
         "kind": "cu-cert-private/1",
         "requestKey": key.hex(),
+        **({"requestKeyFile": kept} if kept else {}),
+        **({"padded": padded} if padded is not None else {}),
         "auditSeed": seed.hex(),
         "openings": [
             {"id": name, "opening": opened.hex(), "commitment": commitment(opened, name).hex()}

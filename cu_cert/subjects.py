@@ -152,7 +152,13 @@ def draft_plan(
     if config.sequential:
         controls, control_guesses = CONTROL_SIZES[config.direction]
     key = secrets.request_key(request.ids)
-    public = commit(request.ids, key, allowed_missing=request.missing)
+    public = commit(request.ids, key, allowed_missing=request.missing, pad_to=config.pad_request)
+    if public.least is not None and public.size >= len(workshop.train):
+        raise ConfigError(
+            f"{project.where('audit', 'pad_request')}: [audit] pad_request = {config.pad_request} states a size of "
+            f"{public.size}; expected fewer than the {len(workshop.train)} training records, since the records that "
+            "stay are counted as what the stated size leaves; choose a smaller number, or 0"
+        )
     plan = Plan(
         subjects=found,
         questions=questions,
@@ -169,6 +175,7 @@ def draft_plan(
         ),
         request_root=public.root,
         request_size=public.size,
+        request_least=public.least,
         recipe=workshop.recipe.digest,
         data=commit_data(workshop.train, key),
         attempt=config.attempt,

@@ -20,6 +20,7 @@ from cu_cert.subjects import SubjectInput, name_method
 from cu_cert.training import train_model
 from cu_cert.unlearning import unlearn_model
 from cu_certificates.check.result import VERDICTS, CheckResult
+from cu_certificates.log import load_log
 
 METHODS = ("identity", "finetune", "npo", "retrain")
 
@@ -357,7 +358,10 @@ def test_the_same_plan_gives_the_same_claims_and_trains_nothing(folder: Path) ->
     assert one["claims"] == two["claims"]
     assert one["verdict"] == two["verdict"]
     assert (one["sequence"], two["sequence"]) == (1, 2)
-    assert two["previous"]["sha256"] == json.loads((folder / FOLDER / "issued.jsonl").read_text().split()[0])["payload"]
+    log = load_log(Secrets(folder / FOLDER).log)
+    assert [entry.kind for entry in log.entries] == ["plan", "certificate", "certificate"]
+    assert two["previous"]["sha256"] == log.entries[1].digest
+    assert [one["log"], two["log"]] == [{"size": size, "root": log.root(size)} for size in (1, 2)]
 
 
 def test_a_new_attempt_throws_new_coins(folder: Path) -> None:

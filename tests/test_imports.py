@@ -76,6 +76,7 @@ def reading(tiny: Tiny) -> dict[str, tuple[tuple[int, ...], tuple[str, ...]]]:
     """Exit codes and command of each verb that reads; what the gate decides depends on the bits of this machine."""
     report, trust, model = str(tiny.report), str(tiny.trust), str(tiny.model)
     key = str(tiny.folder / "keys" / "audit.pub.pem")
+    private = ("--certificate", report, "--private", str(tiny.folder), "--forget", str(tiny.folder / "ids.txt"))
     return {
         "verify": ((0,), ("verify", report, "--trust", trust, "--model", model)),
         "verify --json": ((0,), ("verify", str(tiny.bundle), "--trust", trust, "--json")),
@@ -83,6 +84,10 @@ def reading(tiny: Tiny) -> dict[str, tuple[tuple[int, ...], tuple[str, ...]]]:
         "gate": ((0, 1, 3), ("gate", report, "--policy", str(tiny.policy), "--trust", trust, "--model", model)),
         "report": ((0,), ("report", report, "--trust", trust, "-o", "again.html")),
         "report, unverified": ((0,), ("report", report, "-o", "marked.html")),
+        "report --edition": ((0,), ("report", report, "--trust", trust, "--edition", "annex", "-o", "annex")),
+        "receipt issue": ((0,), ("receipt", "issue", *private, "--all", "-o", "receipts")),
+        "lint privacy": ((0,), ("lint", "privacy", str(tiny.bundle), "--forget", str(tiny.folder / "ids.txt"))),
+        "lint wording": ((0,), ("lint", "wording", report)),
         "methods": ((0,), ("methods",)),
         "methods --json": ((0,), ("methods", "--json")),
         "init": ((0,), ("init",)),
@@ -90,6 +95,7 @@ def reading(tiny: Tiny) -> dict[str, tuple[tuple[int, ...], tuple[str, ...]]]:
         "key generate": ((0,), ("key", "generate", "k.pem")),
         "key show": ((0,), ("key", "show", key)),
         "key trust": ((0,), ("key", "trust", key, "-o", "t.toml")),
+        "revoke": ((0,), ("revoke", "--key", str(tiny.folder / "keys" / "audit.pem"), "--refresh")),
     }
 
 
@@ -107,7 +113,20 @@ def test_the_audit_does_need_one(tiny: Tiny) -> None:
     assert "numpy" in tops(imported("import cu_cert.protocol"))
 
 
-READING = ("verify", "check", "gate", "report", "methods", "key")
+READING = (
+    "verify",
+    "check",
+    "gate",
+    "report",
+    "sign",
+    "log",
+    "countersign",
+    "revoke",
+    "methods",
+    "key",
+    "receipt",
+    "lint",
+)
 VERBS = ("demo", "init", "train", "unlearn", "audit", "drill", "plan", *READING)
 
 
@@ -192,6 +211,14 @@ def test_relative_imports_stand_in_the_checker_alone() -> None:
                     [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
                 )
                 assert tops(set(names)) <= set(sys.stdlib_module_names), f"{path}:{node.lineno}"
+
+
+def test_the_contract_of_the_checker_names_every_other_room_of_its_floor() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (listed,) = [one["forbidden_modules"] for one in contracts if one["name"].endswith("imports nothing else of ours")]
+    floor = ROOT / "certificates" / "cu_certificates"
+    rooms = {path.stem for path in floor.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert listed == sorted(f"cu_certificates.{room}" for room in rooms - {"__init__", "check"})
 
 
 def test_the_import_contracts_hold() -> None:

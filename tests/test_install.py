@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from conftest import SLOW
+from drafts import write_draft
 from packaging.requirements import Requirement
 from packaging.version import Version
 from tiny_certificate import Tiny, tiny_certificate
@@ -103,7 +104,13 @@ def test_the_wheel_holds_the_four_packages_and_nothing_else(wheel: Path) -> None
     packages = {"cu_cert", "cu_attacks", "cu_certificates", "cu_templates"}
     assert tops == packages | {f"cu_cert-{version}.dist-info"}
     assert {f"{package}/py.typed" for package in packages} <= set(names)
-    assert {Path(name).suffix for name in names if name.split("/")[0] in packages} == {".py", ".typed", ".j2", ".css"}
+    assert {Path(name).suffix for name in names if name.split("/")[0] in packages} == {
+        ".py",
+        ".typed",
+        ".j2",
+        ".css",
+        ".toml",
+    }
     tree = {"cu_cert": ROOT, "cu_attacks": ROOT / "attacks", "cu_certificates": ROOT / "certificates"}
     for package, above in tree.items():
         here = {path.relative_to(above).as_posix() for path in (above / package).rglob("*.py")}
@@ -161,6 +168,18 @@ def test_a_reader_can_ask_for_help_and_make_keys(reader: Path, tmp_path: Path) -
     run(reader / "cu-cert", "init", folder=tmp_path)
     run(reader / "cu-cert", "key", "generate", "k.pem", folder=tmp_path)
     run(reader / "cu-cert", "key", "trust", "k.pub.pem", "-o", "trust.toml", folder=tmp_path)
+
+
+def test_a_reader_can_sign_a_draft_and_keep_a_log(reader: Path, tmp_path: Path) -> None:
+    write_draft(tmp_path / "out")
+    run(reader / "cu-cert", "key", "generate", "k.pem", folder=tmp_path)
+    signed = run(reader / "cu-cert", "sign", "out/certificate.draft.json", "--key", "k.pem", folder=tmp_path)
+    assert signed.stdout.splitlines()[-1].startswith("verdict ")
+    (tmp_path / "log.jsonl").write_bytes(b"")
+    run(reader / "cu-cert", "log", "add", "out/report.html", "--log", "log.jsonl", folder=tmp_path)
+    run(reader / "cu-cert", "log", "verify", "out/report.html", "--log", "log.jsonl", folder=tmp_path)
+    asked = run(reader / "cu-cert", "sign", "out/plan.json", "--tsq", "q.tsq", folder=tmp_path, expect=2)
+    assert "pip install 'cu-cert[timestamp]'" in asked.stderr
 
 
 @pytest.mark.parametrize(

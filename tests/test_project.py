@@ -258,7 +258,7 @@ def test_options_that_are_switched_off_are_good_toml_too() -> None:
     text = re.sub(r"(?m)^#(?=[\w\[])", "", default_project_text(DIGITS))
     values = tomllib.loads(text)
     assert values["audit"]["guesses"] == default_guesses(values["audit"]["slots"])
-    assert values["unlearning"] == {"method": "npo", "parameters": {"epochs": 5}}
+    assert (values["unlearning"]["method"], values["unlearning"]["parameters"]) == ("npo", {"epochs": 5})
 
 
 def test_the_recipe_keys_in_the_text_are_those_of_the_recipes() -> None:

@@ -30,7 +30,7 @@ from benchmarks.calibration._slots import ABOVE, FAILS, flips, guessing_chance
 from benchmarks.calibration._study import ALPHA, NONE, Case, Curve, Rng, Trial
 from cu_attacks.conformal import conformal
 from cu_attacks.onerun import candidate_scores, one_run
-from cu_cert._drill_design import control_fails
+from cu_certificates.check.candidates import control_fails
 from cu_certificates.check.common import CONTROL_TAIL
 from cu_certificates.check.onerun import half_tail
 from cu_certificates.check.tails import beta_binomial_tail, group_bound

@@ -99,6 +99,7 @@ def _lines(done: "Judged", signer: "LocalKey | None") -> list[str]:
     ]
     if signer is None:
         return [*lines, f"UNSIGNED DRAFT: it states no verdict; the checker derives {issued.result.derived}"]
-    lines.append(f"signed by    {signer.key.keyid} (key {signer.path}; independence: internal)")
+    stated = issued.result.predicate["auditor"]["independence"]
+    lines.append(f"signed by    {signer.key.keyid} (key {signer.path}; independence: {stated})")
     lines += [f"reason       {reason}" for reason in issued.result.reasons]
     return [*lines, f"verdict      {issued.result.stated}"]

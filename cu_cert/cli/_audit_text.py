@@ -11,6 +11,8 @@ from cu_certificates.plan import Plan
 
 if TYPE_CHECKING:
     from cu_cert.protocol import Audited
+    from cu_certificates.keys import LocalKey
+    from cu_certificates.seal import Issued
 
 
 def audited_json(done: "Audited") -> dict[str, Any]:
@@ -57,19 +59,28 @@ def audited_lines(done: "Audited") -> list[str]:
     """Return the outcome for a person; the verdict is the last line."""
     if not done.issued:
         return ["dry run: nothing was trained and no certificate was written"]
-    issued = done.issued[0]
+    return issued_lines(done.issued[0], done.key)
+
+
+def issued_lines(issued: "Issued", key: "LocalKey | None") -> list[str]:
+    """Return where the files of a certificate lie and what it says; the verdict is the last line.
+
+    Args:
+        issued: The files.
+        key: The key that signed, ``None`` for a draft.
+    """
     lines = [
         f"certificate  {issued.certificate}",
         f"report       {issued.report}",
         f"evidence     {issued.folder / 'evidence'} (to hand to an auditor)",
         f"private      {issued.folder / 'private'} (never hand on)",
     ]
-    if done.key is None:
+    if key is None:
         return [*lines, "UNSIGNED DRAFT: it states no verdict; the checker derives " + issued.result.derived]
-    made = "made now" if done.key.created else "existing"
+    made, stated = "made now" if key.created else "existing", issued.result.predicate["auditor"]["independence"]
     lines += [
-        f"signed by    {done.key.key.keyid} ({made} key {done.key.path}; independence: internal)",
-        f"public key   {done.key.public_path} (to hand on; readers trust it with cu-cert key trust)",
+        f"signed by    {key.key.keyid} ({made} key {key.path}; independence: {stated})",
+        f"public key   {key.public_path} (to hand on; readers trust it with cu-cert key trust)",
         f"verify with  cu-cert verify {issued.report} --trust TRUST.toml, where the reader's TRUST.toml names this key",
     ]
     lines += [f"reason       {reason}" for reason in issued.result.reasons]

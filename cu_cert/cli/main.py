@@ -11,7 +11,27 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from cu_cert.cli import audit, check, demo, drill, gate, init, key, methods, plan, report, train, unlearn, verify
+from cu_cert.cli import (
+    audit,
+    check,
+    countersign,
+    demo,
+    drill,
+    gate,
+    init,
+    key,
+    lint,
+    log,
+    methods,
+    plan,
+    receipt,
+    report,
+    revoke,
+    sign,
+    train,
+    unlearn,
+    verify,
+)
 
 BUG = 70
 INTERRUPTED = 130
@@ -33,16 +53,22 @@ for _verb, _module, _line in (
     ("train", train, "Train the project's recipe."),
     ("unlearn", unlearn, "Edit or retrain a model so that a request's records go."),
     ("audit", audit, "Measure whether a deletion took; write a signed certificate."),
-    ("drill", drill, "Rehearse a method on canaries in one run; no certificate."),
+    ("drill", drill, "Rehearse a method on canaries in one run; --out certifies it."),
     ("plan", plan, "Fix and hash a plan; hand out coins for models made elsewhere."),
     ("verify", verify, "Check signature, trust and every claim of a certificate."),
     ("check", check, "Re-derive every claim from the evidence; looks at no signature."),
     ("gate", gate, "Hold a certificate against a policy; the exit code decides."),
     ("report", report, "Draw the report of a certificate again."),
+    ("sign", sign, "Sign a draft where the key is; add a time stamp."),
+    ("countersign", countersign, "Put a second key under a certificate that you verified."),
+    ("revoke", revoke, "Write into a signed list what no longer counts."),
     ("methods", methods, "List the unlearning methods and what each states about itself."),
 ):
     app.command(_verb, short_help=_line)(_module.command)
 app.add_typer(key.app, name="key")
+app.add_typer(receipt.app, name="receipt")
+app.add_typer(lint.app, name="lint")
+app.add_typer(log.app, name="log")
 
 
 def _version(asked: bool) -> None:

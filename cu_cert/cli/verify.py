@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cu_cert.cli._verify_gate import decision_in
+
 if TYPE_CHECKING:
     from cu_certificates.verify import Certificate, Step
 
@@ -13,7 +15,12 @@ _STATE_WIDTH = 12
 
 
 def command(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="certificate.sigstore.json or report.html.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="certificate.sigstore.json, certificate.dsse.json, report.html or gate.sigstore.json."
+        ),
+    ],
     trust: Annotated[
         Path | None,
         typer.Option(
@@ -34,22 +41,38 @@ def command(
         bool,
         typer.Option("--without-evidence", help="Go on when evidence is absent; its claims then stay unverified."),
     ] = False,
+    log: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The auditor's log.jsonl, in which the certificate must stand.")
+    ] = None,
+    model_sig: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The model's own signature (OpenSSF model signing).")
+    ] = None,
+    model_key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The public key of the model's maker; goes with --model-sig.")
+    ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Verify a certificate: who signed it, whether you trust them, and whether its claims follow."""
     from datetime import UTC, datetime
 
+    from cu_certificates.errors import UsageError
     from cu_certificates.trust import reader_trust
     from cu_certificates.verify import verify
 
+    if (model_sig is None) != (model_key is None):
+        raise UsageError("--model-sig, --model-key: give both, the model's signature and the key of its maker")
+    if decision_in(file, trust=trust, model=model, as_json=json_output):
+        return
     certificate = verify(
         file,
         trust=reader_trust(trust),
         model=model,
         evidence=evidence,
+        log=log,
+        model_signature=None if model_sig is None or model_key is None else (model_sig, model_key),
         now=datetime.now(UTC),
         allow_missing_evidence=without_evidence,
-        watch=None if json_output else _print_step,
+        watch=None if json_output else print_step,
     )
     if json_output:
         import json
@@ -72,7 +95,12 @@ def plain(text: str) -> str:
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
-def _print_step(step: "Step") -> None:
+def print_step(step: "Step") -> None:
+    """Print one step of a verification.
+
+    Args:
+        step: What was done.
+    """
     typer.echo(plain(f"{step.name:<{_STEP_WIDTH}}{step.state:<{_STATE_WIDTH}}{step.detail}"))
 
 
@@ -116,6 +144,8 @@ def to_json(file: Path, certificate: "Certificate") -> dict[str, Any]:
         "file": str(file),
         "payload": {"sha256": certificate.payload_sha256},
         "key": {"keyid": certificate.keyid, "roles": list(certificate.roles)},
+        "signatures": [signature.keyid for signature in certificate.signatures],
+        "timeStamp": None if certificate.stamped is None else f"{certificate.stamped:%Y-%m-%dT%H:%M:%SZ}",
         "steps": [{"name": step.name, "state": step.state, "detail": step.detail} for step in certificate.steps],
         "claims": [
             {"id": claim.id, "type": claim.type, "status": claim.status, "detail": claim.detail}

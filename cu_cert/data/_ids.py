@@ -1,11 +1,21 @@
-"""Lists of record ids in files: holdout lists and forget lists."""
+"""Lists of record ids in files: holdout lists and forget lists.
+
+``drop:FILE.csv`` names a list of California's Delete Request and Opt-out Platform: one CSV file for each kind of
+identifier, with the columns ``ID`` (12 characters of Base62, the work item) and ``Hash``. The records of the project
+must then be called by these hashes. They are unsalted, so they are identifiers like any other: they are committed to
+under K as all ids are, and must stand nowhere. The work items say nothing about records and are not taken over.
+"""
 
 import csv
 import io
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from cu_cert.errors import DataError
+
+DROP = "drop:"
+_WORK_ITEM = re.compile(r"[0-9A-Za-z]{12}")
 
 
 @dataclass(frozen=True)
@@ -90,11 +100,14 @@ def read_ids(path: Path) -> IdList:
     leading ``#`` may belong to an id).
 
     Args:
-        path: The file.
+        path: The file; ``drop:FILE.csv`` for a list of that platform (see this module).
 
     Raises:
         DataError: The file cannot be read, is not UTF-8, is empty, names an id twice, or is a CSV without ``id``.
     """
+    if str(path).startswith(DROP):
+        path = Path(str(path).removeprefix(DROP))
+        return IdList(path, _csv_ids(path, read_text(path, "a DROP list with the columns ID and Hash"), drop=True))
     content = read_text(path, "a list with one id a line")
     if path.suffix.lower() == ".csv":
         return IdList(path, _csv_ids(path, content))
@@ -102,9 +115,11 @@ def read_ids(path: Path) -> IdList:
     return IdList(path, tuple(ListedId(line, number) for number, line in lines if line and not line.startswith("#")))
 
 
-def _csv_ids(path: Path, content: str) -> tuple[ListedId, ...]:
+def _csv_ids(path: Path, content: str, *, drop: bool = False) -> tuple[ListedId, ...]:
+    name = "Hash" if drop else "id"
     reader = csv.reader(io.StringIO(content, newline=""), skipinitialspace=True, strict=True)
     column: int | None = None
+    item = 0
     found: list[ListedId] = []
     try:
         for row in reader:
@@ -112,13 +127,16 @@ def _csv_ids(path: Path, content: str) -> tuple[ListedId, ...]:
             if not any(cells) or (column is None and cells[0].startswith("#")):
                 continue
             if column is None:
-                if cells.count("id") != 1:
+                if cells.count(name) != 1 or (drop and cells.count("ID") != 1):
                     raise DataError(
-                        f"{path}:{reader.line_num}: the header has columns {', '.join(cells)}; expected one column id"
+                        f"{path}:{reader.line_num}: the header has columns {', '.join(cells)}; expected one column "
+                        f"{'ID and one column Hash' if drop else 'id'}"
                     )
-                column = cells.index("id")
+                column, item = cells.index(name), cells.index("ID") if drop else 0
             elif column >= len(cells) or not cells[column]:
                 raise DataError(f"{path}:{reader.line_num}: no id in this row; expected one in column {column + 1}")
+            elif drop and not _WORK_ITEM.fullmatch(cells[item] if item < len(cells) else ""):
+                raise DataError(f"{path}:{reader.line_num}: no work item of 12 letters and digits in the column ID")
             else:
                 found.append(ListedId(cells[column], reader.line_num))
     except csv.Error as error:
