@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cu_cert.cli._options import echo_json, settings
+from cu_cert.cli._options import JsonOption, echo_json, settings
 
 
 def command(
@@ -69,7 +69,7 @@ def command(
     allow_underpowered: Annotated[
         bool, typer.Option("--allow-underpowered", help="Go on with sizes that do not reach the planned power.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Measure whether a deletion took, and write a signed certificate; exits 0 whatever the verdict."""
     from cu_cert.cli._audit_text import audited_json, audited_lines, gate_after, require_gate

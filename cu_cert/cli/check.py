@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from cu_cert.cli._options import JsonOption
+
 
 def command(
     file: Annotated[
@@ -14,7 +16,7 @@ def command(
         Path | None,
         typer.Option(metavar="DIR", help="Folder with plan.json and evidence/. Default: the folder of FILE."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Re-derive every claim from the evidence; no signature is checked."""
     from cu_certificates.check.main import run

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cu_cert.cli._options import echo_json
+from cu_cert.cli._options import EvidenceOption, JsonOption, TrustOption, echo_json
 from cu_cert.cli._passphrase import key_passphrase
 from cu_cert.cli.verify import plain, print_step
 
@@ -28,21 +28,11 @@ def command(
             show_default=False,
         ),
     ] = None,
-    trust: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="The keys you trust. Default: trust.toml in your configuration folder.",
-            show_default=False,
-        ),
-    ] = None,
+    trust: TrustOption = None,
     model: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The model file to compare with the audited one.")
     ] = None,
-    evidence: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Folder with plan.json and the evidence files. Default: the folder of FILE."),
-    ] = None,
+    evidence: EvidenceOption = None,
     without_evidence: Annotated[
         bool, typer.Option("--without-evidence", help="Sign although evidence is absent and nothing was re-derived.")
     ] = False,
@@ -50,7 +40,7 @@ def command(
         int | None, typer.Option(min=0, metavar="N", help="Read the key's passphrase from file descriptor N.")
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before signing.")] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json_output: JsonOption = False,
 ) -> None:
     """Verify a certificate, show what you are about to sign, and sign the same bytes with your key as well."""
     import sys

@@ -5,10 +5,12 @@ from typing import Annotated
 
 import typer
 
+from cu_cert.cli._options import JsonOption
+
 
 def command(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for everything the demo makes.")] = Path("demo-out"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Train on digits, audit an untouched, an edited and a retrained model, sign, verify, gate."""
     from cu_cert.main_job import as_json as write_json

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cu_cert.cli._options import echo_json, settings
+from cu_cert.cli._options import JsonOption, echo_json, settings
 
 
 def command(
@@ -47,7 +47,7 @@ def command(
         typer.Option(min=0, metavar="N", help="With --out: read the key's passphrase from file descriptor N."),
     ] = None,
     no_sign: Annotated[bool, typer.Option("--no-sign", help="With --out: write an unsigned draft.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Rehearse an unlearning method on canaries in one run: seconds; exits 0 whatever the verdict."""
     from cu_cert.cli._drill_text import certified_json, certified_lines, drill_json, drill_lines, level

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cu_cert.cli._options import EvidenceOption
 from cu_cert.cli._passphrase import key_passphrase
 
 if TYPE_CHECKING:
@@ -34,10 +35,7 @@ def command(
             show_default=False,
         ),
     ] = None,
-    evidence: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Folder with plan.json and the evidence files. Default: the folder of FILE."),
-    ] = None,
+    evidence: EvidenceOption = None,
     formats: Annotated[
         list[str] | None,
         typer.Option(

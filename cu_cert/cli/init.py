@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cu_cert.cli._options import echo_json
+from cu_cert.cli._options import JsonOption, echo_json
 
 
 def command(
@@ -14,7 +14,7 @@ def command(
         typer.Option("--data", metavar="FILE", help="A .csv or .npz file to describe. Without it: built-in digits."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a cu-cert.toml that is there.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Write a commented cu-cert.toml into this folder."""
     from cu_cert.project import FILE_NAME, init_project

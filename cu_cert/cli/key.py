@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cu_cert.cli._options import echo_json
+from cu_cert.cli._options import JsonOption, echo_json
 from cu_cert.cli._passphrase import key_passphrase, new_passphrase
 from cu_cert.cli._passphrase import read_passphrase as read_passphrase
 
@@ -48,7 +48,7 @@ def generate(
         int | None,
         typer.Option(min=0, metavar="N", help="Protect the key with the passphrase read from file descriptor N."),
     ] = None,
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json_output: JsonOption = False,
 ) -> None:
     """Make a key; nothing is overwritten."""
     from cu_certificates.keys import default_key_folder, generate_key, public_path_of
@@ -78,7 +78,7 @@ def generate(
 @app.command("show", short_help="Show the fingerprint of a public key.")
 def show(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A public key, PEM.")],
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json_output: JsonOption = False,
 ) -> None:
     """Show the fingerprint of a public key, the same that ssh-keygen -lf prints."""
     from cu_certificates.keys import algorithm_of, fingerprint, load_public_key
@@ -124,7 +124,7 @@ def trust(
     max_age_days: Annotated[
         int | None, typer.Option(min=1, help="Accept no certificate older than this (new files only).")
     ] = None,
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json_output: JsonOption = False,
 ) -> None:
     """Write a trust file for one key, or add a key to one; compare its fingerprint with its holder's word first."""
     from datetime import UTC
@@ -247,7 +247,7 @@ def rotate(
     new_passphrase_fd: Annotated[
         int | None, typer.Option(min=0, metavar="N", help="Read NEW's passphrase from file descriptor N.")
     ] = None,
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json_output: JsonOption = False,
 ) -> None:
     """Write a statement, signed by OLD, that NEW takes its place; readers add it with 'key trust --rotation'."""
     from datetime import UTC

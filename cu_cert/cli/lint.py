@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cu_cert.cli._options import echo_json
+from cu_cert.cli._options import JsonOption, echo_json
 from cu_cert.cli.verify import plain
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def privacy(
             help="Leave out a kind that somebody has looked at: e-mail, phone, digits, uuid, path, host. Repeatable.",
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Look for ids of a request, and for e-mail addresses, phone numbers, long numbers, UUIDs, paths and hosts."""
     import socket
@@ -68,7 +68,7 @@ def wording(
     language: Annotated[
         list[str] | None, typer.Option(metavar="en|de|fr", help="Whose list to use; repeatable. Default: all.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Look for phrases that claim more than an audit can show, in English, German and French."""
     from cu_certificates._forbidden import LANGUAGES

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cu_cert.cli._options import echo_json
+from cu_cert.cli._options import JsonOption, echo_json
 from cu_cert.cli.verify import plain
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _LOG = Annotated[
     Path | None,
     typer.Option("--log", metavar="FILE", help="The log. Default: that of the project you are in.", show_default=False),
 ]
-_JSON = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+_JSON = JsonOption
 
 
 def _path(given: Path | None) -> Path:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cu_cert.cli._options import echo_json, settings
+from cu_cert.cli._options import JsonOption, echo_json, settings
 
 if TYPE_CHECKING:
     from cu_certificates.plan import Plan
@@ -31,7 +31,7 @@ def command(
         Path | None, typer.Option(metavar="FILE", help="With PLAN.toml: the audited file, if it is there already.")
     ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for plan.json and models.csv.")] = Path("plan-out"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Write and hash the plan of an audit, so that its digest is known before anything is trained.
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cu_cert.cli._options import echo_json
+from cu_cert.cli._options import JsonOption, TrustOption, echo_json
 from cu_cert.cli.verify import plain
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def issue(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="PATH", help="Receipt file; folder with --all.")] = (
         Path("receipt.json")
     ),
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Make receipts: a commitment to this id is in the request that this certificate is about."""
     from cu_certificates._files import kind_of, write_new
@@ -167,15 +167,8 @@ def verify(
     certificate: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The certificate or report that the receipt names.")
     ] = None,
-    trust: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="The keys you trust. Default: trust.toml in your configuration folder.",
-            show_default=False,
-        ),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    trust: TrustOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Check a receipt: is it about this id, and is the id's commitment in the certificate's request?"""
     from datetime import UTC, datetime

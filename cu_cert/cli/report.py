@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cu_cert.cli._options import echo_json
+from cu_cert.cli._options import JsonOption, echo_json
 from cu_cert.cli.verify import plain
 
 if TYPE_CHECKING:
@@ -166,6 +166,9 @@ def command(
             show_default=False,
         ),
     ] = None,
+    paper: Annotated[
+        str, typer.Option(metavar="A4|letter", help="The size of a sheet of the PDF.", case_sensitive=False)
+    ] = "A4",
     edition: Annotated[
         str | None,
         typer.Option(
@@ -182,7 +185,7 @@ def command(
         list[str] | None,
         typer.Option(metavar="KIND", help="With --edition: a kind of finding of the privacy lint that may stay."),
     ] = None,
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json_output: JsonOption = False,
 ) -> None:
     """Draw the report of a certificate again; without trusted keys the page says that nothing was checked."""
     from datetime import UTC
@@ -200,6 +203,8 @@ def command(
         return
     if forget is not None or accept:
         raise UsageError("--forget and --accept belong to --edition public or annex; name one")
+    if paper.lower() not in ("a4", "letter"):
+        raise UsageError(f"--paper {paper!r}: expected A4 or letter")
     if pdf is not None:
         find_browser()  # before anything is written
     page = draw(file, trust=trust, now=datetime.now(UTC), language=language)
@@ -209,7 +214,7 @@ def command(
     write = write_atomic if page.signed else write_new
     write(output, page.data, what="report")
     if pdf is not None:
-        print_pdf(page.data, pdf)
+        print_pdf(page.data, pdf, paper="A4" if paper.lower() == "a4" else "Letter")
     if json_output:
         document = {
             "schema": "cu-cert-report/1",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cu_cert.cli._options import echo_json
+from cu_cert.cli._options import JsonOption, echo_json
 from cu_cert.cli._passphrase import key_passphrase
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def command(
     passphrase_fd: Annotated[
         int | None, typer.Option(min=0, metavar="N", help="Read the key's passphrase from file descriptor N.")
     ] = None,
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json_output: JsonOption = False,
 ) -> None:
     """Add a certificate or a key to a signed list of what no longer counts; no entry is ever taken back."""
     from datetime import UTC

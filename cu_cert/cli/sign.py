@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cu_cert.cli._options import echo_json
+from cu_cert.cli._options import JsonOption, echo_json
 from cu_cert.cli._passphrase import key_passphrase
 from cu_cert.cli.verify import plain
 
@@ -61,7 +61,7 @@ def command(
         Path | None,
         typer.Option(metavar="FILE", help="Add this answer of an authority, after checking what it stamps."),
     ] = None,
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json_output: JsonOption = False,
 ) -> None:
     """Check a draft with its evidence and sign it; the key need not be where models are trained."""
     from cu_certificates.errors import UsageError

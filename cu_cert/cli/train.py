@@ -5,14 +5,14 @@ from typing import Annotated
 
 import typer
 
-from cu_cert.cli._options import echo_json, require_place
+from cu_cert.cli._options import JsonOption, echo_json, require_place
 
 
 def command(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The model file to write.")] = Path(
         "model.pt"
     ),
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Train the project's recipe on its training records; the same project gives the same bytes."""
     from cu_cert.project import find_project, load_project

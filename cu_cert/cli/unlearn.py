@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cu_cert.cli._options import echo_json, require_place, settings
+from cu_cert.cli._options import JsonOption, echo_json, require_place, settings
 
 
 def command(
@@ -23,7 +23,7 @@ def command(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A parameter of the method; repeatable.")
     ] = None,
     allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Go on when ids are not in the data.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Edit or retrain a model so that a request's records are unlearned; audit it afterwards."""
     from cu_cert.project import find_project, load_project

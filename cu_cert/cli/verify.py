@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cu_cert.cli._options import EvidenceOption, JsonOption, TrustOption
 from cu_cert.cli._verify_gate import decision_in
 
 if TYPE_CHECKING:
@@ -21,22 +22,12 @@ def command(
             metavar="FILE", help="certificate.sigstore.json, certificate.dsse.json, report.html or gate.sigstore.json."
         ),
     ],
-    trust: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="The keys you trust. Default: trust.toml in your configuration folder.",
-            show_default=False,
-        ),
-    ] = None,
+    trust: TrustOption = None,
     model: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="The model file to compare with the audited one; it is never loaded."),
     ] = None,
-    evidence: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Folder with plan.json and the evidence files. Default: the folder of FILE."),
-    ] = None,
+    evidence: EvidenceOption = None,
     without_evidence: Annotated[
         bool,
         typer.Option("--without-evidence", help="Go on when evidence is absent; its claims then stay unverified."),
@@ -50,7 +41,7 @@ def command(
     model_key: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The public key of the model's maker; goes with --model-sig.")
     ] = None,
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json_output: JsonOption = False,
 ) -> None:
     """Verify a certificate: who signed it, whether you trust them, and whether its claims follow."""
     from datetime import UTC, datetime
