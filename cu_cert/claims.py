@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Literal
 
+from cu_attacks._roc import PANEL_LIMIT
 from cu_attacks._types import Estimate
 from cu_attacks.coinflip import coinflip
 from cu_attacks.conformal import conformal
@@ -311,7 +312,9 @@ def metric_claim(
 
 def estimate_claim(name: str, estimate: Estimate) -> Claim:
     """Show an estimate of the attacks panel."""
-    note = f"{estimate.method}; {estimate.level:.0%} interval; {estimate.shows_not}"
+    note = f"{estimate.method}; {estimate.level:.0%} interval"
+    if estimate.shows_not != PANEL_LIMIT:  # limitation L10 says that one once, for all of them
+        note += f"; {estimate.shows_not}"
     return metric_claim(name, estimate.name, estimate.value, (estimate.low, estimate.high), note, kind="attack")
 
 

@@ -12,6 +12,11 @@ import pytest
 
 from cu_certificates.pdf import BROWSER_VARIABLE, BROWSERS
 
+NARROW: dict[str, Any] = {"viewport": {"width": 320, "height": 640}}
+# WCAG 1.4.12: nothing may be cut off when a reader spaces text like this.
+SPACED = "* { line-height: 1.5 !important; letter-spacing: .12em !important; word-spacing: .16em !important; } "
+SPACED += "p { margin-bottom: 2em !important; }"
+OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 RULES = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
 
 

@@ -47,9 +47,14 @@ class Page(HTMLParser):
 
     @property
     def text(self) -> str:
-        """What a person reads: everything but the style sheet, white space made even."""
-        said = " ".join(data for where, data in self.texts if "style" not in where)
+        """What a person reads: everything but the style sheet and the data blocks, white space made even."""
+        said = " ".join(data for where, data in self.texts if not {"style", "script"} & set(where))
         return re.sub(r"\s+", " ", said)
+
+
+def even(said: str) -> str:
+    """A text as :attr:`Page.text` shows it: white space made even, unbreakable blanks too."""
+    return re.sub(r"\s+", " ", said)
 
 
 def page(kind: Kind = "refuted", change: Callable[[dict[str, Any]], None] | None = None, **marked: Any) -> Page:

@@ -1,28 +1,24 @@
 """The report in a real Chromium: accessible, silent, offline, readable on every width, without styles and on paper."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
-from browser import Shown, chromium
+from browser import NARROW, OVERFLOW, SPACED, Shown, chromium
 from sample_predicate import KINDS, draft, sample
 
 from cu_certificates.errors import UsageError
 from cu_certificates.pdf import BROWSER_VARIABLE, find_browser, print_pdf
 from cu_certificates.report import render_skeleton
 
-NARROW = {"viewport": {"width": 320, "height": 640}}
 LOOKS: dict[str, dict[str, Any]] = {
     "light": {"color_scheme": "light"},
     "dark": {"color_scheme": "dark"},
     "narrow": NARROW,
     "high contrast": {"forced_colors": "active"},
 }
-# WCAG 1.4.12: nothing may be cut off when a reader spaces text like this.
-SPACED = "* { line-height: 1.5 !important; letter-spacing: .12em !important; word-spacing: .16em !important; } "
-SPACED += "p { margin-bottom: 2em !important; }"
-OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
 @pytest.fixture(scope="module")
@@ -174,11 +170,18 @@ def test_on_paper_nothing_is_cut_off(browser: Any, pages: dict[str, Path], size:
         assert shown.page.pdf(format=size).startswith(b"%PDF-")
 
 
-def test_a_report_becomes_a_pdf(pages: dict[str, Path], tmp_path: Path, browser: Any) -> None:
+# Width and height of a sheet in points, 72 an inch.
+@pytest.mark.parametrize(("paper", "box"), [("A4", (595, 842)), ("Letter", (612, 792))])
+def test_a_report_becomes_a_pdf(
+    pages: dict[str, Path], tmp_path: Path, browser: Any, paper: Literal["A4", "Letter"], box: tuple[int, int]
+) -> None:
     assert browser.version  # skips where there is none
     out = tmp_path / "folder" / "report.pdf"
-    print_pdf(pages["refuted"].read_bytes(), out)
+    print_pdf(pages["refuted"].read_bytes(), out, paper=paper)
     data = out.read_bytes()
+    sheets = re.findall(rb"/MediaBox \[0 0 ([0-9.]+) ([0-9.]+)\]", data)
+    assert sheets
+    assert {(round(float(width)), round(float(height))) for width, height in sheets} == {box}
     assert data.startswith(b"%PDF-")
     assert b"/StructTreeRoot" in data, "the PDF carries no structure for a screen reader"
     assert [path.name for path in out.parent.iterdir()] == ["report.pdf"]

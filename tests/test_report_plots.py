@@ -10,7 +10,7 @@ from html_page import claim, page
 from sample_predicate import sample
 
 from cu_certificates._plots import plots
-from cu_certificates._svg import PALETTE
+from cu_certificates._svg import FAINT, PALETTE, STEADY
 
 ROOT = Path(__file__).parent.parent
 STYLE = (ROOT / "templates/cu_templates/style.css").read_text(encoding="utf-8")
@@ -62,9 +62,9 @@ def test_series_differ_by_more_than_colour() -> None:
     looks = re.findall(r'<path [^>]*d="M[^"]*V[^"]*"[^>]*>', found["procedure"].svg)
     assert len(looks) == 3
     assert len({re.sub(r' (d|stroke)="[^"]*"', "", look) for look in looks}) == 3
-    assert [("stroke-dasharray" in line) for line in re.findall("<polyline[^>]*>", found["roc"].svg)] == [False] * 2 + [
-        True
-    ] * 2
+    # Each attack is drawn twice, the first one last, so that it lies on top.
+    curves = re.findall(r'<path [^>]*stroke-width="2.2"[^>]*>', found["roc"].svg)
+    assert [("stroke-dasharray" in line) for line in curves] == [True] * 2 + [False] * 2
 
 
 def test_rates_are_read_from_the_curve_at_or_below() -> None:
@@ -133,6 +133,28 @@ def test_contrast_is_high_enough_in_both_themes(theme: int) -> None:
         assert contrast(colours[line], colours[ground]) >= 3, (line, ground)
     for colour in PALETTE:
         assert contrast(colour, colours["card"]) >= 3, colour
+    # Curves lie on a card, and so do their samples in the legend.
+    for place in ("plot", "legend"):
+        assert re.search(rf"^\.{place} {{[^}}]* background: var\(--card\);", STYLE, re.MULTILINE), place
+
+
+def blend(over: str, under: str, opacity: str) -> str:
+    parts = ((int(one[index : index + 2], 16) for one in (over, under)) for index in (1, 3, 5))
+    share = float(opacity)
+    return "#" + "".join(f"{round(top * share + below * (1 - share)):02x}" for top, below in parts)
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def test_what_is_drawn_fainter_than_text_keeps_its_contrast(theme: int) -> None:
+    colours = PAIRS[theme]
+    assert blend("#ffffff", "#000000", "0.6") == "#999999"
+    ground = colours["card"]
+    assert contrast(blend(colours["ink"], ground, FAINT), ground) >= 4.5
+    assert contrast(blend(colours["ink"], ground, STEADY), ground) >= 3
+    # No drawing states an opacity of its own between that of a grid and these.
+    drawn = plots(sample("refuted")["plots"])
+    stated = {value for plot in drawn for value in re.findall(r' (?:fill|stroke)-opacity="([^"]*)"', plot.svg)}
+    assert all(float(value) >= float(STEADY) or float(value) <= 0.2 for value in stated), stated
 
 
 def test_not_refuted_is_blue_grey_and_no_tone_is_green() -> None:

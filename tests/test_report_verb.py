@@ -120,3 +120,60 @@ def test_the_verb_loads_nothing_heavy() -> None:
         check=True,
     )
     assert done.stdout.strip() == "[]"
+
+
+# --- Languages -------------------------------------------------------------------------------------------------------
+
+
+def test_a_translation_of_a_trusted_certificate_is_marked_and_carries_no_bundle(signed: Path) -> None:
+    found = report_verb.draw(signed / "report.html", trust=signed / "trust.toml", now=NOW, language="de")
+    assert (found.status, found.signed, found.language) == ("signature valid", False, "de")
+    assert found.data == render_skeleton(_predicate(signed), marked="translation", language="de")
+    assert b"cu-cert-bundle" not in found.data
+    assert "ÜBERSETZUNG" in Page(found.data).text
+    own = report_verb.draw(signed / "report.html", trust=signed / "trust.toml", now=NOW, language="en")
+    assert (own.data, own.signed) == ((signed / "report.html").read_bytes(), True)
+
+
+def _predicate(signed: Path) -> dict[str, object]:
+    from cu_certificates.verify import load_unverified
+
+    return dict(load_unverified(signed / "certificate.sigstore.json").predicate)
+
+
+def test_a_page_that_this_version_draws_differently_can_still_be_translated(signed: Path) -> None:
+    found = report_verb.draw(signed / "foreign.json", trust=signed / "trust.toml", now=NOW, language="fr")
+    assert "TRADUCTION" in Page(found.data).text
+
+
+def test_no_translation_without_a_valid_signature_passes_for_one(signed: Path) -> None:
+    text = Page(report_verb.draw(signed / "report.html", trust=None, now=NOW, language="fr").data).text
+    assert "NON CONTRÔLÉ" in text
+    assert "la traduction d'un certificat signé" not in text
+
+
+def test_the_verb_writes_a_translation_beside_the_signed_page(
+    signed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = ["report", str(signed / "report.html"), "--lang", "de"]
+    result = CliRunner().invoke(app, given, catch_exceptions=False)
+    assert result.stdout == "report.de.html: unverified; states REFUTED\n"
+    again = CliRunner().invoke(app, [*given, "-o", "report.de.html"])
+    assert isinstance(again.exception, UsageError), "a page without the signed line never takes the place of a file"
+    result = CliRunner().invoke(app, [*given, "-o", "two.html", "--json"])
+    document = json.loads(result.stdout)
+    assert (document["language"], document["signed"], document["output"]) == ("de", False, "two.html")
+    unknown = CliRunner().invoke(app, [*given[:-1], "it", "-o", "three.html"])
+    assert isinstance(unknown.exception, UsageError)
+    assert "expected one of en, de, fr" in str(unknown.exception)
+    assert not (tmp_path / "three.html").exists()
+
+
+def test_a_paper_that_nobody_sells_is_refused_before_anything_is_written(signed: Path, tmp_path: Path) -> None:
+    made = tmp_path / "page.html"
+    arguments = ["report", str(signed / "report.html"), "-o", str(made), "--pdf", str(tmp_path / "a.pdf")]
+    done = CliRunner().invoke(app, [*arguments, "--paper", "A0"])
+    assert isinstance(done.exception, UsageError)
+    assert "--paper 'A0': expected A4 or letter" in str(done.exception)
+    assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,7 @@ from fake_evidence import CLEAN, LEAK, Json, Rows
 from fake_sequential import HALF_LEAK, Played, fake_sequential, sequential_knobs
 
 from cu_certificates._rows import rows as report_rows
-from cu_certificates._wording import ASSUMPTIONS, ATTACKS, LIMITATIONS
+from cu_certificates._wording import wording
 from cu_certificates.check.result import CheckResult
 from cu_certificates.check.strict import Rejected
 from cu_certificates.report import render_skeleton
@@ -390,9 +390,9 @@ def test_the_report_says_how_it_ended(kind: str) -> None:
     assert f"{claim['opened']} of at most 64 slots opened" in page
     assert "Wealth" in page
     assert "<polyline" in page
-    assert ASSUMPTIONS["A13"][:40] in page
-    assert ATTACKS["eps-sequential"][:30] in page
-    assert "L14" in LIMITATIONS
+    assert wording()("assumption.A13")[:40] in page
+    assert wording()("test.eps-sequential")[:30] in page
+    assert wording().named("limitation", "L14")
     written = report_rows(found.predicate["claims"], method="npo", model="model.pt", supports=("c-eps-procedure",))
     row = next(row for row in written if row.id == "c-eps-procedure")
     assert (row.supports, row.basis) == (True, "recounted")

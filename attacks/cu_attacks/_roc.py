@@ -229,7 +229,7 @@ def exact_rate_at(
         low=low,
         high=float(cp_upper(total, high_hits, alpha)),
         level=level,
-        method=f"exact: tolerance limits for the threshold, Clopper-Pearson for the rate{note}",
+        method=f"exact (tolerance limits, Clopper-Pearson){note}",
         n=(total, n),
         shows_not=PANEL_LIMIT,
     )

@@ -5,6 +5,7 @@ checked. So every field is read here: a missing one reads "not stated", one of t
 place, and a number keeps the digits it was signed with. No float appears anywhere.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
@@ -14,15 +15,20 @@ from typing import Any, Final, Literal
 from cu_certificates.check.strict import Rejected
 
 NOT_STATED: Final = "not stated"
+"""What a missing text reads as; the page says it in its own language."""
 
 # Exponents are left out on purpose: "1e999999999" would be a cheap way to fill the reader's memory.
 _NUMBER: Final = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{1,40}|/[0-9]{1,40})?")
-_TIME: Final = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}:[0-9]{2})(?::[0-9]{2})?Z")
-_MONTHS: Final = (
-    "January", "February", "March", "April", "May", "June",
-    "July", "August", "September", "October", "November", "December",
-)  # fmt: skip
 _PRECISE: Final = Context(prec=60, Emax=999_999, Emin=-999_999)
+# Characters that a reader cannot see, or that reorder the text around them, are shown as escapes.
+_INVISIBLE: Final = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+
+
+def visible(said: str) -> str:
+    """Show invisible and reordering characters as JSON escapes, so that no name can fake what stands around it."""
+    return _INVISIBLE.sub(lambda found: json.dumps(found[0])[1:-1], said)
 
 
 def field(source: Mapping[str, Any], path: str) -> Any:
@@ -52,7 +58,7 @@ def text(source: Mapping[str, Any], path: str) -> str:
     if value is None or value == "":
         return NOT_STATED
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return json.dumps(value)
     if isinstance(value, (str, int)):
         return str(value)
     raise Rejected(f"{path}: {type(value).__name__}; expected a string or an integer")
@@ -72,19 +78,16 @@ def word(source: Mapping[str, Any], path: str) -> str:
     return value
 
 
-def reached(source: Mapping[str, Any]) -> str:
-    """Return whether a resolution is reached, in words.
+def truth(source: Mapping[str, Any], path: str) -> bool | None:
+    """Return the boolean at ``path``, ``None`` when absent.
 
     Raises:
         Rejected: The value is neither true nor false.
     """
-    match field(source, "reached"):
-        case None:
-            return NOT_STATED
-        case bool() as value:
-            return "reached" if value else "not reached"
-        case value:
-            raise Rejected(f"reached: {type(value).__name__}; expected true or false")
+    value = field(source, path)
+    if value is None or isinstance(value, bool):
+        return value
+    raise Rejected(f"{path}: {type(value).__name__}; expected true or false")
 
 
 def mapping(source: Mapping[str, Any], path: str) -> dict[str, Any]:
@@ -141,30 +144,33 @@ def words(source: Mapping[str, Any], path: str) -> tuple[str, ...]:
     return tuple(value)
 
 
-def flatten(source: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the leaves of an object as ("a.b", "text"), sorted by name, for a table of parameters."""
+def flatten(source: Mapping[str, Any], plain: Mapping[bool | None, str]) -> Iterator[tuple[str, str]]:
+    """Yield the leaves of an object as ("a.b", "text"), sorted by name, for a table of parameters.
+
+    Args:
+        source: The object.
+        plain: The words for true, false and nothing.
+    """
     for key in sorted(source):
         value = source[key]
         match value:
             case dict() if value:
-                for inner, leaf in flatten(value):
+                for inner, leaf in flatten(value, plain):
                     yield f"{key}.{inner}", leaf
             case list():
-                yield key, ", ".join(_leaf(item) for item in value) or "none"
+                yield key, ", ".join(_leaf(item, plain) for item in value) or plain[None]
             case _:
-                yield key, _leaf(value)
+                yield key, _leaf(value, plain)
 
 
-def _leaf(value: object) -> str:
+def _leaf(value: object, plain: Mapping[bool | None, str]) -> str:
     match value:
-        case None:
-            return "none"
-        case bool():
-            return "yes" if value else "no"
+        case None | bool():
+            return plain[value]
         case dict():
-            return "{" + ", ".join(f"{key}: {leaf}" for key, leaf in flatten(value)) + "}"
+            return "{" + ", ".join(f"{key}: {leaf}" for key, leaf in flatten(value, plain)) + "}"
         case list():
-            return "[" + ", ".join(_leaf(item) for item in value) + "]"
+            return "[" + ", ".join(_leaf(item, plain) for item in value) + "]"
         case _:
             return str(value)
 
@@ -237,14 +243,6 @@ def guess_share(eps: Fraction, way: Literal["down", "up"]) -> str | None:
     share = _PRECISE.multiply(_PRECISE.divide(odds, _PRECISE.add(odds, Decimal(1))), Decimal(100))
     rounded = share.quantize(Decimal("0.1"), rounding=ROUND_FLOOR if way == "down" else ROUND_CEILING)
     return f"{rounded}\u00a0%" if rounded < 100 else None
-
-
-def date(value: str) -> str:
-    """Return an RFC 3339 time in words, for example ``20 November 2026, 18:00 UTC``; other text as it is."""
-    found = _TIME.fullmatch(value)
-    if not found or not 1 <= int(found[2]) <= 12:
-        return value
-    return f"{int(found[3])} {_MONTHS[int(found[2]) - 1]} {found[1]}, {found[4]} UTC"
 
 
 def anchor(identifier: str) -> str:

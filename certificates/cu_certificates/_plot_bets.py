@@ -10,6 +10,8 @@ from markupsafe import Markup
 
 from cu_certificates._fields import exact, field, fixed, short, text
 from cu_certificates._svg import (
+    FAINT,
+    STEADY,
     Frame,
     Plot,
     Table,
@@ -24,6 +26,7 @@ from cu_certificates._svg import (
     ticks,
     words_at,
 )
+from cu_certificates._wording import Wording
 from cu_certificates.check.betting import MARKS, wealth
 from cu_certificates.check.design import MAX_SLOTS
 from cu_certificates.check.strict import Rejected
@@ -34,12 +37,6 @@ _HIGHEST: Final = 4
 """Powers of ten beyond which wealth is drawn at the edge, where the wealth that refutes lies no higher."""
 _MOST_ROWS: Final = 40
 _LOGARITHM: Final = Context(prec=20)
-
-_NOTE: Final = (
-    "Before each coin is opened, the audit bets on it. The wealth starts at 1 and grows only while guesses are right "
-    "more often than the guarantee under test allows; were the guarantee kept, it would ever reach the dashed line in "
-    "at most a share alpha of audits. Wealth beyond the edges of the picture is drawn at the edge."
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +55,7 @@ class _Path:
         return [Fraction(0), *(max(power, Fraction(_LOWEST)) for power in powers)]
 
 
-def bets(key: str, plot: Mapping[str, Any]) -> Plot:
+def bets(key: str, plot: Mapping[str, Any], t: Wording) -> Plot:
     """Draw the wealth after each slot on a logarithmic scale.
 
     Raises:
@@ -69,7 +66,7 @@ def bets(key: str, plot: Mapping[str, Any]) -> Plot:
     if not 0 <= tested <= MAX_EPS:
         raise Rejected(f"{where}.tested: {tested}; expected 0 to {MAX_EPS}")
     wanted = None if field(plot, "wanted") is None else exact(field(plot, "wanted"), f"{where}.wanted")
-    paths = [_path(one, index, tested, where) for index, one in enumerate(series(plot, where))]
+    paths = [_path(one, index, tested, where, t) for index, one in enumerate(series(plot, where))]
     goal = None if wanted is None or wanted <= 0 else _height(wanted)
     highest = max(Fraction(_HIGHEST), (goal or Fraction(0)) + 1)
     top = min(max([Fraction(1), goal or Fraction(0), *(max(path.heights) for path in paths)]), highest) + Fraction(1, 3)
@@ -77,29 +74,31 @@ def bets(key: str, plot: Mapping[str, Any]) -> Plot:
     frame = Frame(
         left=56, top=40, width=568, height=230, x0=Fraction(0), x1=Fraction(opened), y0=Fraction(_LOWEST), y1=top
     )
-    parts = _axes(frame)
+    parts = _axes(frame, t)
     if goal is not None:
         y = frame.y(goal)
         right = Fraction(frame.left + frame.width)
         parts.append(rule(Fraction(frame.left), y, right, y, stroke_width="2", stroke_dasharray="5 3"))
-        parts.append(words_at(frame.left + 6, y - 6, f"refutes: {_decimal(wanted)}", "start", font_weight="600"))
+        parts.append(
+            words_at(frame.left + 6, y - 6, t("plot_bets.refutes", wealth=_decimal(wanted)), "start", font_weight="600")
+        )
     parts += [_curve(frame, path) for path in paths]
-    title = text(plot, "title")
+    title = t.known(text(plot, "title"))
     return Plot(
         key=key,
         title=title,
-        note=_NOTE,
-        svg=drawing(key, frame.top + frame.height + 50, title, _describe(paths, tested), parts),
+        note=t("plot_bets.note"),
+        svg=drawing(key, frame.top + frame.height + 50, title, _describe(paths, tested, t), parts),
         legend=tuple((swatch(path.look[0], path.look[1], "0"), path.label) for path in paths),
-        table=_table(paths),
+        table=_table(paths, t),
     )
 
 
-def _path(one: Mapping[str, Any], index: int, tested: Fraction, where: str) -> _Path:
+def _path(one: Mapping[str, Any], index: int, tested: Fraction, where: str, t: Wording) -> _Path:
     marks = text(one, "marks")
     if not 1 <= len(marks) <= MAX_SLOTS or not set(marks) <= set(MARKS):
         raise Rejected(f"{where}.series.marks: expected 1 to {MAX_SLOTS} of {', '.join(MARKS)}")
-    return _Path(label=text(one, "label"), look=look(one, index), marks=marks, values=wealth(marks, tested))
+    return _Path(label=t.known(text(one, "label")), look=look(one, index), marks=marks, values=wealth(marks, tested))
 
 
 def _height(value: Fraction) -> Fraction:
@@ -111,7 +110,7 @@ def _decimal(value: Fraction | None) -> str:
     return "" if value is None else short(Fraction(round(value * 100), 100))
 
 
-def _axes(frame: Frame) -> list[Markup]:
+def _axes(frame: Frame, t: Wording) -> list[Markup]:
     """Draw the grid: a line a power of ten, marks at round numbers of slots."""
     bottom, right = Fraction(frame.top + frame.height), Fraction(frame.left + frame.width)
     parts = []
@@ -125,11 +124,13 @@ def _axes(frame: Frame) -> list[Markup]:
     for value in values:
         if value.denominator == 1:
             x = frame.x(value)
-            parts.append(rule(x, bottom, x, bottom + 5, stroke_opacity="0.6"))
+            parts.append(rule(x, bottom, x, bottom + 5, stroke_opacity=STEADY))
             parts.append(words_at(x, bottom + 19, fixed(value, 0), font_size="12"))
-    parts.append(rule(Fraction(frame.left), bottom, right, bottom, stroke_opacity="0.6"))
-    parts.append(words_at(frame.left + Fraction(frame.width, 2), bottom + 38, "slots opened"))
-    parts.append(words_at(frame.left, frame.top - 16, "wealth", "start", font_size="12", fill_opacity="0.8"))
+    parts.append(rule(Fraction(frame.left), bottom, right, bottom, stroke_opacity=STEADY))
+    parts.append(words_at(frame.left + Fraction(frame.width, 2), bottom + 38, t("plot_bets.slots")))
+    parts.append(
+        words_at(frame.left, frame.top - 16, t("plot_bets.wealth"), "start", font_size="12", fill_opacity=FAINT)
+    )
     return parts
 
 
@@ -143,14 +144,20 @@ def _curve(frame: Frame, path: _Path) -> Markup:
     return element("polyline", points=drawn, **style)
 
 
-def _describe(paths: list[_Path], tested: Fraction) -> str:
+def _describe(paths: list[_Path], tested: Fraction, t: Wording) -> str:
     said = [
-        f"{path.label}: {path.marks.count('R')} right and {path.marks.count('W') + path.marks.count('F')} lost bets "
-        f"over {len(path.marks)} slots, wealth at the end {_shown(path.values[-1])}, at most "
-        f"{_shown(max(path.values))}."
+        t(
+            "plot_bets.desc_path",
+            label=path.label,
+            right=path.marks.count("R"),
+            lost=path.marks.count("W") + path.marks.count("F"),
+            slots=len(path.marks),
+            end=_shown(path.values[-1]),
+            most=_shown(max(path.values)),
+        )
         for path in paths
     ]
-    return f"The guarantee under test is eps = {short(tested)}. " + " ".join(said)
+    return " ".join([t("plot_bets.desc", tested=short(tested)), *said])
 
 
 def _shown(value: Decimal) -> str:
@@ -158,7 +165,7 @@ def _shown(value: Decimal) -> str:
     return f"{Context(prec=3).create_decimal(value):g}" if value else "0"
 
 
-def _table(paths: list[_Path]) -> Table:
+def _table(paths: list[_Path], t: Wording) -> Table:
     opened = max(len(path.marks) for path in paths)
     step = -(-opened // _MOST_ROWS)
     ends = [*range(step, opened, step), opened]
@@ -169,7 +176,7 @@ def _table(paths: list[_Path]) -> Table:
             there = min(end, len(path.marks))
             row += [str(path.marks[:there].count("R")), _shown(path.values[there - 1])]
         body.append(tuple(row))
-    heads = ["slots opened"]
+    heads = [t("plot_bets.slots")]
     for path in paths:
-        heads += [f"{path.label}: right guesses", f"{path.label}: wealth"]
-    return Table(caption="Right guesses and wealth", heads=tuple(heads), rows=tuple(body))
+        heads += [t("plot_bets.head_right", label=path.label), t("plot_bets.head_wealth", label=path.label)]
+    return Table(caption=t("plot_bets.caption"), heads=tuple(heads), rows=tuple(body))

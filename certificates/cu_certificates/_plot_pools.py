@@ -1,6 +1,6 @@
 """Histograms of models: the groups of the procedure question, the references of the artifact question."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from cu_certificates._fields import exact, field, objects, sequence, short, text, word
 from cu_certificates._svg import (
+    FAINT,
     Frame,
     Plot,
     Table,
@@ -23,40 +24,34 @@ from cu_certificates._svg import (
     swatch,
     words_at,
 )
+from cu_certificates._wording import Wording
 from cu_certificates.check.strict import Rejected
 
 MAX_BINS: Final = 200
 MAX_MARKS: Final = 12
-
-_NOTE: Final = (
-    "Each group is a set of models, each model one score. Groups that lie apart can be told from one another; groups "
-    "that cover each other cannot, by this score."
-)
-_NOTE_RECORDS: Final = (
-    "Each group is a set of records, each record one score of the audited file alone. Where the groups cover each "
-    "other, this score does not tell them apart. A bin holds no record of a group or at least five."
-)
-_NOTE_MARKS: Final = (
-    "The filled shape shows retrained models that never saw the request. The further the marked file lies from it, the "
-    "less it looks like one of them."
-)
+_ROUNDING: Final = Fraction(1, 50)
+_MARK: Final = 18
+"""Height of the label of a mark."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Group:
-    """One series: its label, its look (stroke, dashes, opacity) and the models in each bin."""
+    """One series: its label, its look (stroke, dashes, opacity), the models in each bin and the scale of each bin."""
 
     label: str
     look: tuple[str, str, str]
     counts: list[int]
+    scales: list[Fraction]
 
     @property
     def total(self) -> int:
         return sum(self.counts)
 
     @property
-    def shares(self) -> list[Fraction]:
-        return [Fraction(count, max(self.total, 1)) for count in self.counts]
+    def heights(self) -> list[Fraction]:
+        """How high each bin is drawn: its share, over its width where bins are of several widths."""
+        whole = max(self.total, 1)
+        return [Fraction(count, whole) * scale for count, scale in zip(self.counts, self.scales, strict=True)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +63,44 @@ class _Mark:
     at: Fraction
 
 
-def pools(key: str, plot: Mapping[str, Any]) -> Plot:
+@dataclass(frozen=True, kw_only=True)
+class _Units:
+    """What a drawing says of its groups, which are of models or of records."""
+
+    axis: str
+    axis_density: str
+    note: str
+    caption: str
+    legend: Callable[[_Group], str]
+    desc: Callable[[_Group, str, str], str]
+    desc_none: Callable[[_Group], str]
+
+
+def _of_models(t: Wording) -> _Units:
+    return _Units(
+        axis=t("plot_pools.axis_models"),
+        axis_density=t("plot_pools.axis_models_density"),
+        note=t("plot_pools.note"),
+        caption=t("plot_pools.caption_models"),
+        legend=lambda g: t("plot_pools.legend_models", label=g.label, total=g.total),
+        desc=lambda g, low, high: t("plot_pools.desc_models", label=g.label, total=g.total, low=low, high=high),
+        desc_none=lambda g: t("plot_pools.desc_none_models", label=g.label),
+    )
+
+
+def _of_records(t: Wording) -> _Units:
+    return _Units(
+        axis=t("plot_pools.axis_records"),
+        axis_density=t("plot_pools.axis_records_density"),
+        note=t("plot_pools.note_records"),
+        caption=t("plot_pools.caption_records"),
+        legend=lambda g: t("plot_pools.legend_records", label=g.label, total=g.total),
+        desc=lambda g, low, high: t("plot_pools.desc_records", label=g.label, total=g.total, low=low, high=high),
+        desc_none=lambda g: t("plot_pools.desc_none_records", label=g.label),
+    )
+
+
+def pools(key: str, plot: Mapping[str, Any], t: Wording) -> Plot:
     """Draw the histograms of groups of models, and marks for single files.
 
     Raises:
@@ -76,8 +108,14 @@ def pools(key: str, plot: Mapping[str, Any]) -> Plot:
     """
     where = f"plots.{key}"
     edges = _edges(plot, where)
+    scales = _scales(edges)
     groups = [
-        _Group(label=text(one, "label"), look=look(one, index), counts=_counts(one, len(edges) - 1, where))
+        _Group(
+            label=t.known(text(one, "label")),
+            look=look(one, index),
+            counts=_counts(one, len(scales), where),
+            scales=scales,
+        )
         for index, one in enumerate(series(plot, where))
     ]
     marks = [
@@ -87,21 +125,27 @@ def pools(key: str, plot: Mapping[str, Any]) -> Plot:
     if len(marks) > MAX_MARKS:
         raise Rejected(f"{where}.marks: {len(marks)} marks; expected at most {MAX_MARKS}")
     frame = _frame(edges, groups, marks)
-    unit = "records" if any(word(one, "role") == "request" for one in series(plot, where)) else "models"
-    parts = frame.axes(text(plot, "unit"), f"{unit} of each group, in %", wanted=9, scale=100)
+    of = _of_records(t) if any(word(one, "role") == "request" for one in series(plot, where)) else _of_models(t)
+    # The name of the axis stands above the marks, whose labels reach to the left as well.
+    parts = frame.axes(t.known(text(plot, "unit")), "", wanted=9, scale=100)
+    axis = of.axis if set(scales) == {Fraction(1)} else of.axis_density
+    parts.append(words_at(frame.left, 22, axis, "start", font_size="12", fill_opacity=FAINT))
     parts += [_outline(frame, edges, group) for group in groups]
     for index, mark in enumerate(marks):
         parts += _line_of(frame, index, mark)
-    legend = [(swatch(*group.look), f"{group.label} ({group.total} {unit})") for group in groups]
-    legend += [(swatch(*mark.look[:2], "0"), f"{mark.label}, at {short(mark.at)}") for mark in marks]
-    title = text(plot, "title")
+    legend = [(swatch(*group.look), of.legend(group)) for group in groups]
+    legend += [
+        (swatch(*mark.look[:2], "0"), t("plot_pools.legend_mark", label=mark.label, at=short(mark.at)))
+        for mark in marks
+    ]
+    title = t.known(text(plot, "title"))
     return Plot(
         key=key,
         title=title,
-        note=_NOTE_MARKS if marks else _NOTE if unit == "models" else _NOTE_RECORDS,
-        svg=drawing(key, frame.top + 262, title, _describe(edges, groups, marks, unit), parts),
+        note=t("plot_pools.note_marks") if marks else of.note,
+        svg=drawing(key, frame.top + 262, title, _describe(edges, groups, marks, of, t), parts),
         legend=tuple(legend),
-        table=_table(edges, groups, marks, unit),
+        table=_table(edges, groups, marks, of, t),
     )
 
 
@@ -110,6 +154,17 @@ def _edges(plot: Mapping[str, Any], where: str) -> list[Fraction]:
     if not 2 <= len(edges) <= MAX_BINS + 1 or any(right <= left for left, right in pairwise(edges)):
         raise Rejected(f"{where}.binEdges: {len(edges)} edges; expected 2 to {MAX_BINS + 1} in rising order")
     return edges
+
+
+def _scales(edges: list[Fraction]) -> list[Fraction]:
+    """Return by what each bin's share is multiplied: 1 over its width, so that its area is its share.
+
+    Bins of one width, but for the rounding of their edges to hundredths, are not scaled: there the height is the share.
+    """
+    widths = [right - left for left, right in pairwise(edges)]
+    if max(widths) - min(widths) <= _ROUNDING:
+        return [Fraction(1)] * len(widths)
+    return [1 / width for width in widths]
 
 
 def _counts(one: Mapping[str, Any], bins: int, where: str) -> list[int]:
@@ -122,10 +177,10 @@ def _counts(one: Mapping[str, Any], bins: int, where: str) -> list[int]:
 def _frame(edges: list[Fraction], groups: list[_Group], marks: list[_Mark]) -> Frame:
     places = [edges[0], edges[-1], *(mark.at for mark in marks)]
     pad = (max(places) - min(places)) / 40
-    peak = max([Fraction(1, 20), *(share for group in groups for share in group.shares)])
+    peak = max((height for group in groups for height in group.heights), default=Fraction(0)) or Fraction(1, 20)
     return Frame(
         left=48,
-        top=34 + 18 * len(marks),
+        top=34 + _MARK * len(marks) + (6 if marks else 0),
         width=576,
         height=210,
         x0=min(places) - pad,
@@ -140,14 +195,14 @@ def _outline(frame: Frame, edges: list[Fraction], group: _Group) -> Markup:
     ground = coord(frame.y(Fraction(0)))
     steps: list[str] = []
     filled = False
-    for (left, right), share in zip(pairwise(edges), group.shares, strict=True):
-        if share and not filled:
+    for (left, right), height in zip(pairwise(edges), group.heights, strict=True):
+        if height and not filled:
             steps.append(f"M{coord(frame.x(left))} {ground}")
-        elif filled and not share:
+        elif filled and not height:
             steps.append(f"V{ground}")
-        if share:
-            steps.append(f"V{coord(frame.y(share))}H{coord(frame.x(right))}")
-        filled = bool(share)
+        if height:
+            steps.append(f"V{coord(frame.y(height))}H{coord(frame.x(right))}")
+        filled = bool(height)
     if filled:
         steps.append(f"V{ground}")
     stroke, dash, opacity = group.look
@@ -156,7 +211,7 @@ def _outline(frame: Frame, edges: list[Fraction], group: _Group) -> Markup:
 
 
 def _line_of(frame: Frame, index: int, mark: _Mark) -> list[Markup]:
-    x, y = frame.x(mark.at), Fraction(frame.top - 14 - 18 * index)
+    x, y = frame.x(mark.at), Fraction(frame.top - 14 - _MARK * index)
     late = x > frame.left + Fraction(frame.width, 2)
     stroke, dash, _ = mark.look
     bottom = Fraction(frame.top + frame.height)
@@ -167,24 +222,23 @@ def _line_of(frame: Frame, index: int, mark: _Mark) -> list[Markup]:
     ]
 
 
-def _describe(edges: list[Fraction], groups: list[_Group], marks: list[_Mark], unit: str) -> str:
+def _describe(edges: list[Fraction], groups: list[_Group], marks: list[_Mark], of: _Units, t: Wording) -> str:
     said = []
     for group in groups:
         filled = [index for index, count in enumerate(group.counts) if count]
         if filled:
-            span = f"between {short(edges[filled[0]])} and {short(edges[filled[-1] + 1])}"
-            said.append(f"{group.label}: {group.total} {unit} {span}.")
+            said.append(of.desc(group, short(edges[filled[0]]), short(edges[filled[-1] + 1])))
         else:
-            said.append(f"{group.label}: no {unit}.")
-    said += [f"{mark.label} lies at {short(mark.at)}." for mark in marks]
+            said.append(of.desc_none(group))
+    said += [t("plot_pools.desc_mark", label=mark.label, at=short(mark.at)) for mark in marks]
     return " ".join(said)
 
 
-def _table(edges: list[Fraction], groups: list[_Group], marks: list[_Mark], unit: str) -> Table:
+def _table(edges: list[Fraction], groups: list[_Group], marks: list[_Mark], of: _Units, t: Wording) -> Table:
     body = [
-        (f"{short(left)} to {short(right)}", *(str(group.counts[index]) for group in groups))
+        (t("word.to", low=short(left), high=short(right)), *(str(group.counts[index]) for group in groups))
         for index, (left, right) in enumerate(pairwise(edges))
     ]
-    body += [(f"mark at {short(mark.at)}", mark.label, *("" for _ in groups[1:])) for mark in marks]
-    heads = ("score", *(group.label for group in groups))
-    return Table(caption=f"{unit.capitalize()} in each bin", heads=heads, rows=tuple(body))
+    body += [(t("plot_pools.mark", at=short(mark.at)), mark.label, *("" for _ in groups[1:])) for mark in marks]
+    heads = (t("plot_pools.score"), *(group.label for group in groups))
+    return Table(caption=of.caption, heads=heads, rows=tuple(body))

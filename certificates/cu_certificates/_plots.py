@@ -18,6 +18,7 @@ from cu_certificates._plot_roc import roc
 from cu_certificates._svg import (
     BLUE,
     MAX_SERIES,
+    STEADY,
     VERMILLION,
     Frame,
     Plot,
@@ -26,62 +27,59 @@ from cu_certificates._svg import (
     drawing,
     element,
     rule,
+    sample,
     ticks,
     words_at,
 )
-from cu_certificates._wording import QUESTIONS
+from cu_certificates._wording import Wording, wording
 from cu_certificates.check.strict import Rejected
 
 
-def plots(found: Mapping[str, Any], *, void: frozenset[str] = frozenset()) -> tuple[Plot, ...]:
+def plots(
+    found: Mapping[str, Any], *, void: frozenset[str] = frozenset(), t: Wording | None = None
+) -> tuple[Plot, ...]:
     """Draw every plot of a predicate: the bounds first, then the questions, the attack panel, the rest by name.
 
     Args:
         found: ``predicate.plots``.
         void: Ids of bounds that claim nothing, because the negative control of their question did not hold.
+        t: The texts of the page's language, English by default.
 
     Raises:
         Rejected: A plot's numbers are missing, malformed or too many.
     """
     order = ("eps", "procedure", "artifact", "roc")
     names = [name for name in order if name in found] + sorted(set(found) - set(order))
-    return tuple(_plot(name, found[name], void) for name in names)
+    return tuple(_plot(name, found[name], void, t or wording()) for name in names)
 
 
-def _plot(name: str, plot: object, void: frozenset[str]) -> Plot:
+def _plot(name: str, plot: object, void: frozenset[str], t: Wording) -> Plot:
     if not isinstance(plot, dict):
         raise Rejected(f"plots.{name}: {type(plot).__name__}; expected an object with the key 'kind'")
     key = anchor(name)
     match plot.get("kind"):
         case "pools":
-            return pools(key, plot)
+            return pools(key, plot, t)
         case "bets":
-            return bets(key, plot)
+            return bets(key, plot, t)
         case "roc":
-            return roc(key, plot)
+            return roc(key, plot, t)
         case "eps":
-            return _eps(key, plot, void)
+            return _eps(key, plot, void, t)
         case kind:
-            return Plot(
-                key=key, title=name, note=f"Not drawn: this version of the report knows no plots of kind {kind!r}."
-            )
+            return Plot(key=key, title=name, note=t("plots.unknown", kind=repr(kind)))
 
 
 ROW: Final = 62
 """Height of one bar with its label."""
-
-_EPS_NOTE: Final = (
-    "Each bar ends at a lower bound, so the true value lies at the end of the bar or to the right of it. A bar that "
-    "crosses the dashed line exceeds what the guarantee under test allows. No audit of this size could show more than "
-    "the bracket."
-)
+_FILLED: Final = "0.85"
 
 
-def _eps(key: str, plot: Mapping[str, Any], void: frozenset[str]) -> Plot:
+def _eps(key: str, plot: Mapping[str, Any], void: frozenset[str], t: Wording) -> Plot:
     where = f"plots.{key}"
     bars = objects(plot, "bars")
     if not bars:
-        return Plot(key=key, title="Lower bounds on eps", note="Not drawn: the certificate states no bound.")
+        return Plot(key=key, title=t("plot_eps.title"), note=t("plot_eps.none"))
     if len(bars) > MAX_SERIES:
         raise Rejected(f"{where}.bars: {len(bars)} bars; expected at most {MAX_SERIES}")
     tested = exact(field(plot, "tested"), f"{where}.tested")
@@ -90,36 +88,68 @@ def _eps(key: str, plot: Mapping[str, Any], void: frozenset[str]) -> Plot:
     largest = max([tested, Fraction(1, 2), *lows, *(top for top in tops if top is not None)])
     zero, one = Fraction(0), Fraction(1)
     frame = Frame(left=24, top=44, width=592, height=ROW * len(bars), x0=zero, x1=largest * 23 / 20, y0=zero, y1=one)
-    parts = _eps_axis(frame)
-    names = [_bar_name(bar, void) for bar in bars]
+    parts = _eps_axis(frame, t)
+    names = [_bar_name(bar, void, t) for bar in bars]
     for index, (name, low, top) in enumerate(zip(names, lows, tops, strict=True)):
-        stroke = "currentColor" if word(bars[index], "claim") in void else VERMILLION if low > tested else BLUE
-        said = f"{name}: eps ≥ {text(bars[index], 'lower')}"
+        stroke = _stroke(bars[index], low, tested, void)
+        said = t("plot_eps.bar", name=name, low=text(bars[index], "lower"))
         parts += _bar(frame, frame.top + ROW * index, said, low, top, stroke)
-    parts += _tested_line(frame, tested, len(bars))
-    title = text(plot, "title") if field(plot, "title") is not None else "Lower bounds on eps"
+    parts += _tested_line(frame, tested, len(bars), t)
+    title = t.known(text(plot, "title")) if field(plot, "title") is not None else t("plot_eps.title")
     body = tuple(
         (name, f"≥ {text(bar, 'lower')}", text(bar, "max"), short(tested))
         for name, bar in zip(names, bars, strict=True)
     )
-    desc = f"The guarantee under test is eps = {short(tested)}. " + " ".join(
-        f"{name}: at least {low[2:]}, of at most {most} that this size can show." for name, low, most, _ in body
-    )
-    heads = ("question", "eps, lower bound", "largest eps this size can show", "eps under test")
+    desc = [t("plot_eps.desc", tested=short(tested))]
+    desc += [t("plot_eps.desc_bar", name=name, low=low[2:], most=most) for name, low, most, _ in body]
+    heads = (t("plot_eps.question"), t("plot_eps.lower"), t("plot_eps.largest"), t("plot_eps.under_test"))
     return Plot(
         key=key,
         title=title,
-        note=_EPS_NOTE,
-        svg=drawing(key, frame.top + frame.height + 50, title, desc, parts),
-        table=Table(caption="Lower bounds on eps for the whole request", heads=heads, rows=body),
+        note=t("plot_eps.note"),
+        svg=drawing(key, frame.top + frame.height + 50, title, " ".join(desc), parts),
+        legend=_eps_legend([_stroke(bar, low, tested, void) for bar, low in zip(bars, lows, strict=True)], tops, t),
+        table=Table(caption=t("plot_eps.caption"), heads=heads, rows=body),
     )
 
 
-def _tested_line(frame: Frame, tested: Fraction, bars: int) -> list[Markup]:
+def _stroke(bar: Mapping[str, Any], low: Fraction, tested: Fraction, void: frozenset[str]) -> str:
+    if word(bar, "claim") in void:
+        return "currentColor"
+    return VERMILLION if low > tested else BLUE
+
+
+def _eps_legend(strokes: list[str], tops: list[Fraction | None], t: Wording) -> tuple[tuple[Markup, str], ...]:
+    """Name the colours that occur and the bracket; the dashed line is named in the drawing."""
+    said = {VERMILLION: t("plot_eps.above"), BLUE: t("plot_eps.below"), "currentColor": t("plot_eps.voided")}
+    y = Fraction(7)
+    found = [
+        (
+            sample(
+                element("rect", x=0, y=3, width=14, height=8, fill=stroke, fill_opacity=_FILLED),
+                rule(Fraction(14), y, Fraction(20), y, stroke=stroke, stroke_width="2.4"),
+                element("path", d="M27 7l-8 -5v10z", fill=stroke),
+            ),
+            words,
+        )
+        for stroke, words in said.items()
+        if stroke in strokes
+    ]
+    if any(top is not None for top in tops):
+        found.append((sample(_bracket(Fraction(18), 0, 14)), t("plot_eps.bracket")))
+    return tuple(found)
+
+
+def _bracket(x: Fraction, top: int, height: int) -> Markup:
+    drawn = f"M{coord(x - 6)} {top}H{coord(x)}V{top + height}H{coord(x - 6)}"
+    return element("path", d=drawn, fill="none", stroke="currentColor", stroke_opacity=STEADY, stroke_width="1.6")
+
+
+def _tested_line(frame: Frame, tested: Fraction, bars: int, t: Wording) -> list[Markup]:
     """Draw the guarantee under test, broken at the rows of text so that it never runs through a label."""
     x = frame.x(tested)
     late = x > frame.left + frame.width * Fraction(2, 3)
-    said = f"guarantee under test: eps = {short(tested)}"
+    said = t("plot_eps.tested", tested=short(tested))
     pieces = [(frame.top - 14, 12), *((frame.top + ROW * index + 23, 34) for index in range(bars))]
     return [
         words_at(x, frame.top - 20, said, "end" if late else "start", font_weight="600"),
@@ -130,13 +160,14 @@ def _tested_line(frame: Frame, tested: Fraction, bars: int) -> list[Markup]:
     ]
 
 
-def _bar_name(bar: Mapping[str, Any], void: frozenset[str]) -> str:
+def _bar_name(bar: Mapping[str, Any], void: frozenset[str], t: Wording) -> str:
     label = text(bar, "label")
-    name = f"{QUESTIONS[label][0]} question" if label in QUESTIONS else label
-    return f"{name}, void" if word(bar, "claim") in void else name
+    question = t.named("question", label)
+    name = label if question is None else t("plot_eps.name", question=question)
+    return t("plot_eps.void", name=name) if word(bar, "claim") in void else name
 
 
-def _eps_axis(frame: Frame) -> list[Markup]:
+def _eps_axis(frame: Frame, t: Wording) -> list[Markup]:
     bottom = Fraction(frame.top + frame.height)
     values, digits = ticks(frame.x0, frame.x1, 7)
     parts = []
@@ -144,8 +175,8 @@ def _eps_axis(frame: Frame) -> list[Markup]:
         x = frame.x(value)
         parts.append(rule(x, Fraction(frame.top), x, bottom, stroke_opacity="0.13"))
         parts.append(words_at(x, bottom + 19, fixed(value, digits), font_size="12"))
-    parts.append(rule(Fraction(frame.left), bottom, Fraction(frame.left + frame.width), bottom, stroke_opacity="0.6"))
-    parts.append(words_at(frame.left + Fraction(frame.width, 2), bottom + 40, "eps for the whole request"))
+    parts.append(rule(Fraction(frame.left), bottom, Fraction(frame.left + frame.width), bottom, stroke_opacity=STEADY))
+    parts.append(words_at(frame.left + Fraction(frame.width, 2), bottom + 40, t("plot_eps.axis")))
     return parts
 
 
@@ -155,13 +186,10 @@ def _bar(frame: Frame, top: int, said: str, low: Fraction, most: Fraction | None
     y, middle = top + 26, Fraction(top + 36)
     parts = [words_at(start + 6, top + 18, said, "start", font_weight="600")]
     if low > 0:
-        parts.append(element("rect", x=start, y=y, width=end - start, height=20, fill=stroke, fill_opacity="0.85"))
+        parts.append(element("rect", x=start, y=y, width=end - start, height=20, fill=stroke, fill_opacity=_FILLED))
     tip = end + 18
     parts.append(rule(end, middle, tip, middle, stroke=stroke, stroke_width="3"))
     parts.append(element("path", d=f"M{coord(tip + 8)} {coord(middle)}l-10 -7v14z", fill=stroke))
     if most is not None:
-        x = frame.x(most)
-        bracket = f"M{coord(x - 6)} {y - 4}H{coord(x)}V{y + 24}H{coord(x - 6)}"
-        style = {"fill": "none", "stroke": "currentColor", "stroke_opacity": "0.6", "stroke_width": "1.6"}
-        parts.append(element("path", d=bracket, **style))
+        parts.append(_bracket(frame.x(most), y - 4, 28))
     return parts

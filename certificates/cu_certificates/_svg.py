@@ -23,7 +23,14 @@ PALETTE: Final = (BLUE, VERMILLION, GREEN, PURPLE)
 
 WIDTH: Final = 640
 """Width of every drawing in its own units; the page scales it."""
+FAINT: Final = "0.8"
+"""Opacity of words beside a drawing: less than the words in it, and still 4.5 : 1 on the page."""
+GRID: Final = "0.16"
+STEADY: Final = "0.6"
+"""Opacity of axes, brackets and frames that a reader needs: 3 : 1 on the page. Grids are fainter."""
 MAX_SERIES: Final = 12
+SMALL: Final = "12"
+"""Size of words in a drawing unless they say otherwise."""
 
 # Role -> stroke, dash pattern, fill opacity. The reference is drawn in the colour of the text, as a filled ground.
 _ROLES: Final = {
@@ -40,8 +47,8 @@ _OTHERS: Final = (
     (VERMILLION, "7 3", "0"),
     (GREEN, "2 3", "0"),
     (PURPLE, "9 3 2 3", "0"),
-    (VERMILLION, "12 3", "0"),
-    (GREEN, "12 3", "0"),
+    ("currentColor", "12 3", "0"),
+    (BLUE, "4 2", "0"),
 )
 
 
@@ -84,6 +91,8 @@ def element(tag: str, *children: Markup | str, **attributes: str | Fraction | in
         f' {name.rstrip("_").replace("_", "-")}="{escape(value if isinstance(value, str) else coord(value))}"'
         for name, value in attributes.items()
     ]
+    if not children:
+        return Markup(f"<{tag}{''.join(written)}/>")
     inner = Markup("").join(escape(child) for child in children)
     return Markup(f"<{tag}{''.join(written)}>{inner}</{tag}>")
 
@@ -106,7 +115,8 @@ def drawing(key: str, height: int, title: str, desc: str, parts: Iterable[Markup
         viewBox=f"0 0 {WIDTH} {height}",
         role="img",
         aria_labelledby=f"plot-{key}-title plot-{key}-desc",
-        font_size="13",
+        font_size=SMALL,
+        text_anchor="middle",
         fill="currentColor",
     )
 
@@ -116,9 +126,19 @@ def rule(x1: Fraction, y1: Fraction, x2: Fraction, y2: Fraction, **style: str) -
     return element("line", x1=x1, y1=y1, x2=x2, y2=y2, **({"stroke": "currentColor"} | style))
 
 
-def words_at(x: Fraction | int, y: Fraction | int, said: str, align: str = "middle", **style: str) -> Markup:
-    """Return text at a point; ``align`` is ``start``, ``middle`` or ``end``."""
-    return element("text", said, x=x, y=y, text_anchor=align, **style)
+def strokes(lines: Iterable[tuple[Fraction | int, Fraction | int, str]], opacity: str) -> Markup:
+    """Return many thin lines as one path; each has a start and goes on as its third part says, such as ``h20``."""
+    drawn = "".join(f"M{coord(x)} {coord(y)}{way}" for x, y, way in lines)
+    return element("path", d=drawn, stroke="currentColor", stroke_opacity=opacity)
+
+
+def words_at(
+    x: Fraction | int, y: Fraction | int, said: str, align: str = "middle", *, font_size: str = "13", **style: str
+) -> Markup:
+    """Return text at a point; ``align`` is ``start``, ``middle`` or ``end``. What the drawing says is left out."""
+    own = {} if font_size == SMALL else {"font_size": font_size}
+    own |= {} if align == "middle" else {"text_anchor": align}
+    return element("text", said, x=x, y=y, **own, **style)
 
 
 def swatch(stroke: str, dash: str, opacity: str) -> Markup:
@@ -126,16 +146,20 @@ def swatch(stroke: str, dash: str, opacity: str) -> Markup:
     box = element(
         "rect", x=1, y=2, width=26, height=10, fill=stroke if opacity != "0" else "none", fill_opacity=opacity
     )
-    return element(
-        "svg",
-        box,
-        rule(Fraction(1), Fraction(2), Fraction(27), Fraction(2), stroke=stroke, stroke_width="3", **dashed(dash)),
-        width=28,
-        height=14,
-        viewBox="0 0 28 14",
-        aria_hidden="true",
-        focusable="false",
-    )
+    # A line without a ground stands in the middle, so that it is level with its words.
+    y = Fraction(7 if opacity == "0" else 2)
+    return sample(box, rule(Fraction(1), y, Fraction(27), y, stroke=stroke, stroke_width="3", **dashed(dash)))
+
+
+def swatch_upright(stroke: str, dash: str) -> Markup:
+    """Return the sample of a line that stands upright in the drawing."""
+    x = Fraction(14)
+    return sample(rule(x, Fraction(0), x, Fraction(14), stroke=stroke, stroke_width="3", **dashed(dash)))
+
+
+def sample(*parts: Markup) -> Markup:
+    """Return a small drawing of 28 by 14 that stands in a legend and is not read aloud."""
+    return element("svg", *parts, width=28, height=14, viewBox="0 0 28 14", aria_hidden="true", focusable="false")
 
 
 def dashed(dash: str) -> dict[str, str]:
@@ -177,24 +201,26 @@ class Frame:
         """Return the vertical coordinate of a value."""
         return self.top + self.height - (value - self.y0) / (self.y1 - self.y0) * self.height
 
-    def axes(self, x_name: str, y_name: str, *, wanted: int = 6, scale: int = 1) -> list[Markup]:
-        """Draw grid, ticks and names; ``scale`` multiplies the printed y values (100 for percent)."""
-        bottom, right = Fraction(self.top + self.height), Fraction(self.left + self.width)
-        parts = []
+    def axes(self, x_name: str, y_name: str, *, wanted: int = 6, scale: int = 1, x_scale: int = 1) -> list[Markup]:
+        """Draw grid, ticks and names; a scale multiplies the printed values of y or x (100 for percent)."""
+        bottom = self.top + self.height
         values, _ = ticks(self.y0, self.y1, 5)
         _, digits = ticks(self.y0 * scale, self.y1 * scale, 5)
-        for value in values:
-            y = self.y(value)
-            parts.append(rule(Fraction(self.left), y, right, y, stroke_opacity="0.16"))
-            parts.append(words_at(self.left - 7, y + 4, fixed(value * scale, digits), "end", font_size="12"))
-        values, digits = ticks(self.x0, self.x1, wanted)
-        for value in values:
-            x = self.x(value)
-            parts.append(rule(x, bottom, x, bottom + 5, stroke_opacity="0.6"))
-            parts.append(words_at(x, bottom + 19, fixed(value, digits), font_size="12"))
-        parts.append(rule(Fraction(self.left), bottom, right, bottom, stroke_opacity="0.6"))
+        parts = [strokes([(self.left, self.y(value), f"h{self.width}") for value in values], GRID)]
+        parts += [
+            words_at(self.left - 7, self.y(value) + 4, fixed(value * scale, digits), "end", font_size=SMALL)
+            for value in values
+        ]
+        values, _ = ticks(self.x0, self.x1, wanted)
+        _, digits = ticks(self.x0 * x_scale, self.x1 * x_scale, wanted)
+        marks = [(self.x(value), bottom, "v5") for value in values]
+        parts.append(strokes([*marks, (self.left, bottom, f"h{self.width}")], STEADY))
+        parts += [
+            words_at(self.x(value), bottom + 19, fixed(value * x_scale, digits), font_size=SMALL) for value in values
+        ]
         parts.append(words_at(self.left + Fraction(self.width, 2), bottom + 38, x_name))
-        parts.append(words_at(self.left, self.top - 12, y_name, "start", font_size="12", fill_opacity="0.8"))
+        if y_name:
+            parts.append(words_at(self.left, self.top - 12, y_name, "start", font_size=SMALL, fill_opacity=FAINT))
         return parts
 
 

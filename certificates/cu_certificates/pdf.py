@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from cu_certificates._files import make_folder, read_bytes, write_atomic
 from cu_certificates.errors import UsageError
@@ -16,6 +16,8 @@ from cu_certificates.errors import UsageError
 BROWSER_VARIABLE: Final = "CU_CERT_CHROMIUM"
 """Names the browser to use, where it is not found by one of :data:`BROWSERS`."""
 BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
+
+Paper = Literal["A4", "Letter"]
 
 _SECONDS: Final = 120
 _MAX_PDF: Final = 64 * 1024 * 1024
@@ -51,12 +53,13 @@ def find_browser() -> str:
     )
 
 
-def print_pdf(page: bytes, out: Path) -> None:
+def print_pdf(page: bytes, out: Path, *, paper: Paper = "A4") -> None:
     """Print a page to a file, which is replaced only once the whole of it is there.
 
     Args:
         page: The bytes of the report.
         out: The PDF.
+        paper: The size of a sheet.
 
     Raises:
         UsageError: No browser is installed, it fails, or the file cannot be written.
@@ -65,7 +68,9 @@ def print_pdf(page: bytes, out: Path) -> None:
     make_folder(out.parent)
     with tempfile.TemporaryDirectory(prefix="cu-cert-pdf-", ignore_cleanup_errors=True) as scratch:
         folder = Path(scratch)
-        (folder / "report.html").write_bytes(page)
+        # The signed page leaves the size to the reader's printer; this copy is for one printer alone.
+        sized = page.replace(b"</head>", b"<style>@page { size: %b; }</style></head>" % paper.encode(), 1)
+        (folder / "report.html").write_bytes(sized)
         printed = folder / "report.pdf"
         # Chromium refuses to start as root unless its sandbox is off; the page it is given runs no script.
         unboxed = ("--no-sandbox",) if hasattr(os, "geteuid") and os.geteuid() == 0 else ()
