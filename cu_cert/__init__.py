@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from cu_certificates.countersign import countersign
     from cu_certificates.gate import run_gate as gate
     from cu_certificates.keys import generate_key
+    from cu_certificates.lint import lint_privacy, lint_wording
     from cu_certificates.log import verify_log
+    from cu_certificates.receipt import verify_receipt
     from cu_certificates.report import report_bytes as report
     from cu_certificates.revocation import revoke
     from cu_certificates.rotation import rotate as rotate_key
@@ -43,6 +45,8 @@ _DOOR: Final = {
     "gate": ("cu_certificates.gate", "run_gate"),
     "generate_key": ("cu_certificates.keys", "generate_key"),
     "init": ("cu_cert.project", "init_project"),
+    "lint_privacy": ("cu_certificates.lint", "lint_privacy"),
+    "lint_wording": ("cu_certificates.lint", "lint_wording"),
     "load_project": ("cu_cert.project", "load_project"),
     "plan": ("cu_cert.outside", "hand_out"),
     "report": ("cu_certificates.report", "report_bytes"),
@@ -53,6 +57,7 @@ _DOOR: Final = {
     "unlearn": ("cu_cert.unlearning", "unlearn_model"),
     "verify": ("cu_certificates.verify", "verify"),
     "verify_log": ("cu_certificates.log", "verify_log"),
+    "verify_receipt": ("cu_certificates.receipt", "verify_receipt"),
 }
 
 __all__ = [
@@ -68,6 +73,8 @@ __all__ = [
     "gate",
     "generate_key",
     "init",
+    "lint_privacy",
+    "lint_wording",
     "load_project",
     "plan",
     "report",
@@ -78,6 +85,7 @@ __all__ = [
     "unlearn",
     "verify",
     "verify_log",
+    "verify_receipt",
 ]
 
 

@@ -4,8 +4,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 SLOW = os.environ.get("CU_CERT_SLOW") == "1"
+
+# The same examples in every run, and none that fails for being slow on a busy machine; the full form draws new ones.
+settings.register_profile("steady", deadline=None, derandomize=not SLOW)
+settings.load_profile("steady")
 
 
 @pytest.fixture(autouse=True)

@@ -48,7 +48,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _verb, _module, _line in (
-    ("demo", demo, "Run the main job once on built-in data: audit, sign, verify, gate."),
+    ("demo", demo, "Run the main job once on built-in data."),
     ("init", init, "Write a commented cu-cert.toml into this folder."),
     ("train", train, "Train the project's recipe."),
     ("unlearn", unlearn, "Edit or retrain a model so that a request's records go."),
