@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from small_project import MLP, SMALLEST, files_below, fix_secrets, predicate_of, program, store_of, write_project
 
 from cu_cert.cli.main import run
+from cu_cert.fleet.local import _interrupts_held
 from cu_cert.secrets_store import FOLDER
 
 AUDIT = ("audit", "npo.pt", "--forget", "ids.txt", "--json")
@@ -146,3 +148,29 @@ def test_ctrl_c_while_the_processes_start_says_one_line(project: Path, tmp_path:
     assert err.startswith("cu-cert: stopped: 0 of ")
     assert len(err.splitlines()) == 1
     wait_for(lambda: not living(process.pid), 2)
+
+
+def pressed_half_way(reached: list[int]) -> None:
+    with _interrupts_held():
+        os.kill(os.getpid(), signal.SIGINT)
+        for step in range(5):
+            time.sleep(0.01)
+            reached.append(step)
+
+
+def test_ctrl_c_is_held_back_whichever_thread_takes_it() -> None:
+    # A thread that was there before takes the signal; Python would raise here, in the middle of starting a process.
+    over = threading.Event()
+    reached: list[int] = []
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a build server may have it ignored
+    other = threading.Thread(target=over.wait)
+    other.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            pressed_half_way(reached)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        over.set()
+        other.join()
+        signal.signal(signal.SIGINT, before)
+    assert reached == [0, 1, 2, 3, 4]

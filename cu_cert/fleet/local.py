@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence, Set
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -183,15 +184,28 @@ def _spread(pool: ProcessPoolExecutor, todo: dict[str, Member], workshop: Worksh
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C back while a process may be started: it inherits this, and so cannot die of Ctrl-C half-way up."""
+    """Hold Ctrl-C back while a process may be started: it inherits this, and so cannot die of Ctrl-C half-way up.
+
+    The mask is for the new process. Here it is not enough: another thread, of a numerical library say, may take the
+    signal, and Python would raise in this one, between the start of a process and the words that it waits for.
+    """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    pressed: list[int] = []
+    usual = signal.getsignal(signal.SIGINT)
+    ours = callable(usual) and threading.current_thread() is threading.main_thread()
+    if ours:
+        signal.signal(signal.SIGINT, lambda number, _frame: pressed.append(number))
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if ours:
+            signal.signal(signal.SIGINT, usual)
+    if pressed and callable(usual):
+        usual(pressed[0], None)
 
 
 def _ready(waiting: dict[str, Member], unfinished: Set[str], workshop: Workshop, most: int) -> Sequence[str]:
