@@ -42,8 +42,10 @@ class Said:
     start: int
 
 
-_AUDIT: Final = {"en": "audit of an unlearning operation", "de": "Audit eines Unlearning-Vorgangs"} | {
-    "fr": "audit d'une opération de désapprentissage"
+_AUDIT: Final = {
+    "en": "audit of an unlearning operation",
+    "de": "Audit eines Unlearning-Vorgangs",
+    "fr": "audit d'une opération de désapprentissage",
 }
 _DETECTED: Final = {
     "en": "the planned tests did not detect ...; they would have detected ... with probability ...",
