@@ -2,7 +2,6 @@
 
 import functools
 import re
-import time
 from typing import Any
 
 import pytest
@@ -235,18 +234,14 @@ def test_no_value_can_leave_its_place_in_any_language(name: str, code: str) -> N
 
 
 @pytest.mark.parametrize("code", LANGUAGES)
-def test_a_page_is_drawn_in_less_than_a_second_and_stays_small(code: str) -> None:
+def test_a_page_with_hundreds_of_metrics_stays_small(code: str) -> None:
     predicate = every_claim()
     predicate["claims"] += [
         {"id": f"m-{n}", "type": "metric", "kind": "attack", "name": f"TPR at {n}% FPR, loss threshold of the model "
          "before, low side", "value": "0.5", "note": "DeLong, logit scale; of 50 records; an own word; a large p does "
          "not show that the two sets are alike"} for n in range(200)
     ]  # fmt: skip
-    render_skeleton(predicate, language=code)
-    start = time.process_time()
-    page = render_skeleton(predicate, language=code)
-    assert time.process_time() - start < 1
-    assert len(page) < 300_000
+    assert len(render_skeleton(predicate, language=code)) < 300_000
 
 
 # --- Rows of the newer types of claims -------------------------------------------------------------------------------
