@@ -233,7 +233,7 @@ def _play(
 ) -> dict[str, Outcome]:
     """Train and judge what a plan needs; subjects share what they can, but each is charged for all its models."""
     from cu_cert.fleet.local import train_fleet
-    from cu_cert.fleet.plan import single_plan
+    from cu_cert.fleet.plan import fleet_plan
     from cu_cert.methods import get
     from cu_cert.pools import Bench, Pools, Seeds, Way
     from cu_cert.sequential import first_members, is_sequential, run_sequences
@@ -243,7 +243,7 @@ def _play(
     }
     pools = Pools(plan, Seeds(_seed(seed), plan.digest), Seeds(_seed(-1), ""), ways)
     early = is_sequential(plan)
-    train_fleet(single_plan(first_members(pools) if early else pools.members()), workshop, workers=workers, quiet=True)
+    train_fleet(fleet_plan(first_members(pools) if early else pools.members()), workshop, workers=workers, quiet=True)
     bench = Bench(workshop)
     if not early:
         return {subject.name: _all_slots(plan, pools, bench, subject) for subject in plan.subjects}

@@ -154,7 +154,10 @@ class AuditConfig:
         direction: ``both`` or ``forward``.
         attempt: Number of this audit of this request, from 1.
         pad_request: The number of ids is stated as the next multiple of this; 0 states it as it is.
+        shadows: Models of random halves of all records, for the attacks on single records; even.
         workers: Processes; 0 = one for each core.
+        engine: ``auto``, ``single`` or ``vectorised``.
+        device: ``auto``, ``cpu`` or ``cuda``.
         store: Folder of trained models.
 
     Raises:
@@ -273,8 +276,32 @@ class AuditConfig:
             "would give the true one away, which are those over single records. 0 states it as it is.",
         ),
     )
+    shadows: int = field(
+        default=0,
+        metadata=option(
+            whole,
+            "Models that are trained on random halves of all records, for the attacks on single records, even; 64 is "
+            "strong. They know no request, so one set serves every later audit of the same data and recipe.",
+        ),
+    )
     workers: int = field(
         default=0, metadata=option(whole, "Processes that train models; 0 = one for each core. Changes no result.")
+    )
+    engine: str = field(
+        default="auto",
+        metadata=option(
+            text,
+            'How models are trained. "vectorised": many in one program, several times faster; "single": one after '
+            'another; "auto": vectorised where the recipe can. The models differ in their last bits only.',
+        ),
+    )
+    device: str = field(
+        default="auto",
+        metadata=option(
+            text,
+            'Where the vectorised program computes: "cpu", "cuda", or "auto" for the accelerator if there is one. '
+            "Methods, measurements and replays stay on the processor.",
+        ),
     )
     store: str = field(
         default=".cu-cert/store",
@@ -298,6 +325,8 @@ class AuditConfig:
             ("original", ("redrawn", "fixed")),
             ("direction", ("both", "forward")),
             ("score", ("combined", "likelihood", "mean", "discriminant", "worst")),
+            ("engine", ("auto", "single", "vectorised")),
+            ("device", ("auto", "cpu", "cuda")),
         ):
             chosen = getattr(self, key)
             require(chosen in choices, f"[audit] {key}", chosen, " or ".join(f'"{choice}"' for choice in choices))
@@ -315,6 +344,12 @@ class AuditConfig:
             "[audit] pad_request",
             self.pad_request,
             f"0 (off) or 2 to {10**6}",
+        )
+        require(
+            0 <= self.shadows <= 10**5 and self.shadows % 2 == 0,
+            "[audit] shadows",
+            self.shadows,
+            f"0 (none) or an even number up to {10**5}: each half has its counterpart",
         )
         require(0 <= self.workers <= 1024, "[audit] workers", self.workers, "0 to 1024")
         require(

@@ -7,14 +7,14 @@ fixed (``cu_certificates.check.coins``).
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from cu_attacks._model_scores import ModelScore, fit_score
 from cu_attacks._types import FloatArray
 from cu_cert.errors import DataError
-from cu_cert.fleet.plan import Member
+from cu_cert.fleet.plan import Member, in_cohorts
 from cu_cert.fleet.store import Entry, Store
 from cu_cert.fleet.worker import Workshop
 from cu_cert.signals import Signals, relative
@@ -57,6 +57,9 @@ class Way:
     options: Mapping[str, object]
     sources: str = ""
 
+
+_TOGETHER: Final = 16
+"""Slots of a sequence whose models train together: few enough that a clear failure trains hardly more than it opens."""
 
 RETRAIN = Way("retrain", {})
 """What the negative controls put in the place of every method."""
@@ -114,21 +117,23 @@ class Pools:
         seeds: Its seeds and coins.
         pilot_seeds: Seeds of the pilots, which may be older than the plan and serve later audits of the request.
         ways: How each subject's method is called, by subject name; none for an unknown method.
+        cohort: Most models that are trained in one program; 1 trains each alone.
     """
 
     plan: Plan
     seeds: Seeds
     pilot_seeds: Seeds
     ways: Mapping[str, Way]
+    cohort: int = 1
 
     @cached_property
     def pilots(self) -> tuple[tuple[Member, ...], tuple[Member, ...], tuple[Member, ...]]:
         """Originals and retrained models that fit the score, and further retrained ones that centre it."""
         count, seeds = self.plan.sizes.pilots, self.pilot_seeds
         return (
-            tuple(seeds.original("pilots", slot) for slot in range(count)),
-            tuple(seeds.retrained("pilots", slot) for slot in range(count)),
-            tuple(seeds.retrained("pilots", slot) for slot in range(count, 2 * count)),
+            in_cohorts([seeds.original("pilots", slot) for slot in range(count)], self.cohort),
+            in_cohorts([seeds.retrained("pilots", slot) for slot in range(count)], self.cohort),
+            in_cohorts([seeds.retrained("pilots", slot) for slot in range(count, 2 * count)], self.cohort),
         )
 
     @cached_property
@@ -137,17 +142,35 @@ class Pools:
         return self.seeds.coins("slots", self.plan.sizes.slots)
 
     @cached_property
+    def _trained(self) -> dict[int, Member]:
+        """The model that is trained for each slot: its original, or a retrained one, as its coin says.
+
+        The slots that are opened together train together, so that a sequence that ends early has trained few others.
+        """
+        fixed = self.plan.original == "fixed"
+        part = _TOGETHER if self.plan.designs["procedure"] == "sequential" else len(self.coins)
+        found: dict[int, Member] = {}
+        for start in range(0, len(self.coins), part):
+            slots = range(start, min(start + part, len(self.coins)))
+            for bit in (1, 0):
+                of = self.seeds.original if bit else self.seeds.retrained
+                chosen = [slot for slot in slots if self.coins[slot] == bit and not (bit and fixed)]
+                members = in_cohorts([of("slots", slot) for slot in chosen], self.cohort)
+                found |= dict(zip(chosen, members, strict=True))
+        return found
+
+    @cached_property
     def originals(self) -> dict[int, Member]:
         """The original of each slot whose coin says "unlearned"; one for all of them where the plan fixes it."""
         slots = [slot for slot, bit in enumerate(self.coins) if bit]
         if self.plan.original == "fixed":
             return dict.fromkeys(slots, self.seeds.original("slots", 0))
-        return {slot: self.seeds.original("slots", slot) for slot in slots}
+        return {slot: self._trained[slot] for slot in slots}
 
     @cached_property
     def retrained(self) -> dict[int, Member]:
         """The retrained model of each slot whose coin says "retrained"."""
-        return {slot: self.seeds.retrained("slots", slot) for slot, bit in enumerate(self.coins) if not bit}
+        return {slot: self._trained[slot] for slot, bit in enumerate(self.coins) if not bit}
 
     @cached_property
     def control(self) -> tuple[Run, ...]:
@@ -159,17 +182,17 @@ class Pools:
         """
         spare = list(self.retrained.values()) if self.plan.reference == "retrain" else []
         parents = list(self.originals.values()) or [self.seeds.original("control", 0)]
-        runs: list[Run] = []
-        for slot, bit in enumerate(self.seeds.coins("control", self.plan.sizes.control_slots)):
+        coins = self.seeds.coins("control", self.plan.sizes.control_slots)
+        tails = [slot for slot, bit in enumerate(coins) if not bit]
+        own = [self.seeds.retrained("control", slot) for slot in tails[len(spare) :]]
+        shared = {slot: Run("negative", slot, "shared", one) for slot, one in zip(tails, spare, strict=False)}
+        more = zip(tails[len(spare) :], in_cohorts(own, self.cohort), strict=True)
+        found = shared | {slot: Run("negative", slot, "retrained", member) for slot, member in more}
+        for slot, bit in enumerate(coins):
             if bit:
-                parent = parents[slot % len(parents)]
-                member = self.seeds.edited("control", slot, "rerun", parent, RETRAIN)
-                runs.append(Run("negative", slot, "rerun", member))
-            elif spare:
-                runs.append(Run("negative", slot, "shared", spare.pop(0)))
-            else:
-                runs.append(Run("negative", slot, "retrained", self.seeds.retrained("control", slot)))
-        return tuple(runs)
+                member = self.seeds.edited("control", slot, "rerun", parents[slot % len(parents)], RETRAIN)
+                found[slot] = Run("negative", slot, "rerun", member)
+        return tuple(found[slot] for slot in range(len(coins)))
 
     def procedure(self, subject: Subject) -> tuple[Run, ...]:
         """The runs of the procedure question about one subject's method, controls included."""
@@ -196,9 +219,10 @@ class Pools:
         """The runs of the artifact question, which all subjects share."""
         sizes = self.plan.sizes
         original = self.seeds.original("artifact", 0)
+        retrained = [self.seeds.retrained("artifact", slot) for slot in range(sizes.references)]
         references = [
-            Run("reference", slot, "retrained", self.seeds.retrained("artifact", slot))
-            for slot in range(sizes.references)
+            Run("reference", slot, "retrained", member)
+            for slot, member in enumerate(in_cohorts(retrained, self.cohort))
         ]
         reruns = [
             Run("negative", slot, "rerun", self.seeds.edited("artifact", slot, "rerun", original, RETRAIN))

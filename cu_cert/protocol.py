@@ -18,9 +18,10 @@ from cu_attacks._types import AttackError
 from cu_cert.data import Dataset, load_records
 from cu_cert.errors import ConfigError, DataError
 from cu_cert.findings import findings_of
+from cu_cert.fleet.engine import cohort_size, training_device
 from cu_cert.fleet.environment import fingerprint, single_threaded
 from cu_cert.fleet.local import train_fleet
-from cu_cert.fleet.plan import single_plan
+from cu_cert.fleet.plan import fleet_plan
 from cu_cert.fleet.store import Store
 from cu_cert.fleet.worker import Workshop
 from cu_cert.forecast import Forecast, forecast, planned_models, shrink, smallest_sizes
@@ -202,6 +203,7 @@ def audit_subjects(
         Seeds(seed, plan.digest),
         Seeds(secrets.pilot_seed(plan), ""),
         {subject.name: one.way for subject, one in zip(plan.subjects, named, strict=True) if one.way is not None},
+        cohort_size(workshop.recipe, project.audit.engine),
     )
     expected = forecast(plan, pools, workshop, project.audit.workers)
     for line in expected.lines(plan):
@@ -225,7 +227,7 @@ def audit_subjects(
     early = is_sequential(plan)
     workers = project.audit.workers
     members = first_members(pools) if early else pools.members()
-    trained = train_fleet(single_plan(members), workshop, workers=workers, what="training", quiet=quiet)
+    trained = train_fleet(fleet_plan(members), workshop, workers=workers, what="training", quiet=quiet)
     bench = Bench(workshop)
     opened: Mapping[str, SlotSequence] = {}
     issued: list[Issued] = []
@@ -268,6 +270,7 @@ def workshop_of(project: Project, dataset: Dataset, request: ResolvedRequest) ->
         held_out=dataset.held_out,
         forget=request.ids,
         store=project.store_path(os.environ),
+        device=training_device(project.audit.device),
     )
 
 

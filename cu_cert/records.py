@@ -93,6 +93,12 @@ class Records:
         return Records(tuple(self.ids[row] for row in rows), self.x[rows], self.y[rows], self.classes)
 
     @cached_property
+    def marks(self) -> npt.NDArray[np.uint64]:
+        """One 64-bit number a record, a hash of its id alone, from which every order of training derives."""
+        digests = b"".join(hashlib.blake2b(name.encode(), digest_size=8).digest() for name in self.ids)
+        return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
+
+    @cached_property
     def digest(self) -> str:
         """SHA-256 (hex) over classes, shapes and every (id, features, label), independent of file order."""
         state = hashlib.sha256(b"cu-cert/records/v1\0")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 if TYPE_CHECKING:
     import torch
@@ -72,3 +73,25 @@ class Stream:
             keys.append((state.digest(), identifier, position))
         keys.sort()
         return [position for _, _, position in keys]
+
+    def arrange(self, marks: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+        """Return the positions of records in an order of this stream's own, as :meth:`order` does but in microseconds.
+
+        Each record's mark is mixed with 128 bits of the key by the finaliser of SplitMix64 (Steele, Lea and Flood
+        2014), twice, and the results are sorted. Removing a record leaves the relative order of all others unchanged.
+
+        Args:
+            marks: One number a record that depends on its id alone, shape (n,); see ``Records.marks``.
+
+        Returns:
+            A permutation of ``range(n)``.
+        """
+        first, second = np.frombuffer(self.key[:16], dtype="<u8")
+        return np.argsort(_mix(_mix(marks ^ first) ^ second), kind="stable").astype(np.int64)
+
+
+def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Return the finaliser of SplitMix64, a bijection of 64-bit numbers that sends neighbours far apart."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))

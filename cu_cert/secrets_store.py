@@ -75,6 +75,17 @@ class Secrets:
         common = canonical([plan.recipe, plan.data, plan.request_root])
         return hmac.new(self._remembered("audit.key"), b"pilots\0" + common, hashlib.sha256).digest()
 
+    def release_seed(self, recipe: str, data: str) -> bytes:
+        """Return the 32-byte seed of the models that serve every request, the same for one recipe and all records.
+
+        Args:
+            recipe: Digest of the recipe.
+            data: Digest of all records.
+        """
+        return hmac.new(
+            self._remembered("audit.key"), b"release\0" + canonical([recipe, data]), hashlib.sha256
+        ).digest()
+
     def drill_seed(self, recipe: str, data: str, canaries: str, candidates: int) -> bytes:
         """Return the 32-byte seed of a drill's candidates and reference models, the same for every method and attempt.
 

@@ -15,7 +15,7 @@ from cu_attacks._model_scores import ModelScore
 from cu_attacks._relearned import Judge, relearn
 from cu_attacks._types import FloatArray
 from cu_cert.fleet.local import Crew, cores, train_fleet
-from cu_cert.fleet.plan import Member, single_plan
+from cu_cert.fleet.plan import Member, fleet_plan, in_cohorts
 from cu_cert.pools import RETRAIN, Bench, Pools, Run
 from cu_certificates._design_sequential import betting_terms
 from cu_certificates.check.betting import Ended, Terms, betting_bound, ending, guess_of, mark_of
@@ -96,14 +96,15 @@ def controls(pools: Pools) -> tuple[Run, ...]:
     seeds, plan = pools.seeds, pools.plan
     first = betting_terms(plan, plan.subjects[0]).round
     parents = [original for slot, original in pools.originals.items() if slot < first] or [seeds.original("control", 0)]
-    runs = []
-    for slot, bit in enumerate(seeds.coins("control", plan.sizes.control_slots)):
+    coins = seeds.coins("control", plan.sizes.control_slots)
+    tails = [slot for slot, bit in enumerate(coins) if not bit]
+    retrained = in_cohorts([seeds.retrained("control", slot) for slot in tails], pools.cohort)
+    found = {slot: Run("negative", slot, "retrained", member) for slot, member in zip(tails, retrained, strict=True)}
+    for slot, bit in enumerate(coins):
         if bit:
             member = seeds.edited("control", slot, "rerun", parents[slot % len(parents)], RETRAIN)
-            runs.append(Run("negative", slot, "rerun", member))
-        else:
-            runs.append(Run("negative", slot, "retrained", seeds.retrained("control", slot)))
-    return tuple(runs)
+            found[slot] = Run("negative", slot, "rerun", member)
+    return tuple(found[slot] for slot in range(len(coins)))
 
 
 class _Learner:
@@ -252,7 +253,7 @@ def run_sequences(
     with Crew(bench.workshop, workers) as crew:
 
         def train(members: Iterable[Member], what: str) -> int:
-            return train_fleet(single_plan(members), bench.workshop, what=what, quiet=quiet, crew=crew)
+            return train_fleet(fleet_plan(members), bench.workshop, what=what, quiet=quiet, crew=crew)
 
         while going := [trial for trial in trials if trial.ended is None]:
             start = going[0].opened

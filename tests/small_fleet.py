@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cu_cert.fleet.local import train_fleet
-from cu_cert.fleet.plan import Member, single_plan
+from cu_cert.fleet.plan import Member, fleet_plan
 from cu_cert.fleet.store import Store
 from cu_cert.fleet.worker import Workshop
 from cu_cert.recipes import make_recipe
@@ -75,7 +75,7 @@ def several() -> list[Member]:
 
 
 def run(members: Sequence[Member], shop: Workshop, workers: int = 1) -> int:
-    return train_fleet(single_plan(members), shop, workers=workers, quiet=True)
+    return train_fleet(fleet_plan(members), shop, workers=workers, quiet=True)
 
 
 def bits(members: Sequence[Member], shop: Workshop) -> list[tuple[bytes, bytes, str]]:

@@ -328,9 +328,9 @@ def test_the_loop_takes_the_steps_of_a_loop_written_by_hand() -> None:
     frozen, model = RECIPE.train(RECORDS, rng=RNG.child("train")), RECIPE.train(RECORDS, rng=RNG.child("train"))
     optimiser = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
     for epoch in (1, 2):
-        order = RNG.child("run").child("order", "retain", epoch, 0).order(retain.ids)
+        order = RNG.child("run").child("order", "retain", epoch, 0).arrange(retain.marks)
         for step in range(3):
-            turn = RNG.child("run").child("order", "forget", epoch, step).order(forget.ids)
+            turn = RNG.child("run").child("order", "forget", epoch, step).arrange(forget.marks)
             x, y = torch.from_numpy(forget.x)[turn], torch.from_numpy(forget.y)[turn]
             new = functional.log_softmax(model(x), dim=1)[torch.arange(5), y]
             old = functional.log_softmax(frozen(x), dim=1)[torch.arange(5), y].detach()

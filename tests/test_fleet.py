@@ -23,7 +23,7 @@ from small_fleet import (
 
 from cu_cert.errors import ConfigError, Interrupted
 from cu_cert.fleet.local import train_fleet
-from cu_cert.fleet.plan import FleetPlan, Member, single_plan
+from cu_cert.fleet.plan import FleetPlan, Member, fleet_plan
 from cu_cert.fleet.store import Entry, Store
 from cu_cert.fleet.worker import Workshop
 from cu_cert.model_file import load_state, state_digest
@@ -79,7 +79,7 @@ def test_models_of_two_seeds_share_neither_start_nor_order(tmp_path: Path) -> No
         if name.endswith("weight"):
             values = np.stack([start[name].numpy().ravel() for start in starts])
             assert len(np.unique(values)) == values.size
-    orders = [tuple(Stream(bytes.fromhex(member.seed)).child("order", 0).order(TRAIN.ids)) for member in members]
+    orders = [tuple(Stream(bytes.fromhex(member.seed)).child("order", 0).arrange(TRAIN.marks)) for member in members]
     assert len(set(orders)) == len(orders)
 
 
@@ -125,7 +125,7 @@ def test_the_address_changes_with_everything_that_may_change_the_bits(tmp_path: 
         )
     ]
     assert len(set(keys)) == len(keys)
-    for part in ("code", "environment", "engine"):
+    for part in ("code", "environment"):
         other = replace(shop.identity, **{part: "other"})  # type: ignore[arg-type]
         assert other.key(parent) not in keys
 
@@ -160,12 +160,10 @@ def test_another_request_measures_the_same_original_without_training_it(tmp_path
 
 def test_parents_are_planned_once_and_first() -> None:
     parent = trained(1)
-    plan = single_plan([edited(1, parent), edited(2, parent), parent])
+    plan = fleet_plan([edited(1, parent), edited(2, parent), parent])
     assert [group[0].label for group in plan.groups] == ["model 1", "edit 1", "edit 2"]
-    with pytest.raises(ConfigError, match="groups of one model"):
+    with pytest.raises(ConfigError, match="a group is one model, or exactly the models of one cohort"):
         FleetPlan(((parent, trained(2)),))
-    with pytest.raises(ConfigError, match="unknown; expected single"):
-        FleetPlan(((parent,),), engine="vectorised")
     with pytest.raises(ConfigError, match="a method needs a parent"):
         Member(label="odd", records="all", seed=seed(1), method="npo")
 

@@ -19,7 +19,7 @@ from benchmarks.sequential import Outcome, Row, main, to_json, to_text
 from cu_cert.cli.main import run
 from cu_cert.errors import ConfigError, Interrupted, MethodError
 from cu_cert.fleet.local import Crew, train_fleet
-from cu_cert.fleet.plan import FleetPlan, Member, single_plan
+from cu_cert.fleet.plan import FleetPlan, Member, fleet_plan
 from cu_cert.fleet.worker import Workshop
 from cu_cert.forecast import planned_models, smallest_sizes
 from cu_cert.project import Project, load_project
@@ -353,14 +353,14 @@ def test_a_round_trains_no_more_than_its_slots(folder: Path, monkeypatch: pytest
 def test_a_crew_serves_fleets_one_after_another(tmp_path: Path) -> None:
     shop = workshop(tmp_path)
     with Crew(shop, 2) as crew:
-        assert train_fleet(single_plan([trained(1), trained(2)]), shop, quiet=True, crew=crew) == 2
+        assert train_fleet(fleet_plan([trained(1), trained(2)]), shop, quiet=True, crew=crew) == 2
         first = crew.pool()
-        assert train_fleet(single_plan([trained(2), trained(3)]), shop, quiet=True, crew=crew) == 1
+        assert train_fleet(fleet_plan([trained(2), trained(3)]), shop, quiet=True, crew=crew) == 1
         assert crew.pool() is first is not None
     alone = workshop(tmp_path / "alone")
     with Crew(alone, 1) as crew:
         assert crew.pool() is None
-        assert train_fleet(single_plan([trained(1)]), alone, quiet=True, crew=crew) == 1
+        assert train_fleet(fleet_plan([trained(1)]), alone, quiet=True, crew=crew) == 1
     assert bits([trained(1)], shop) == bits([trained(1)], alone)
 
 

@@ -9,6 +9,8 @@ from cu_cert._user_code import told
 from cu_cert.errors import MethodError
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import torch
 
     from cu_cert.methods import Task
@@ -31,9 +33,10 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Rows:
-    """All rows of one stream with their ids."""
+    """All rows of one stream with their ids, and the marks by which they are ordered (``Records.marks``)."""
 
     ids: tuple[str, ...]
+    marks: "npt.NDArray[np.uint64]"
     batch: Batch
 
 
@@ -96,7 +99,7 @@ class Subject:
 
         rows = self.streams[name]
         for turn in count():
-            order = torch.tensor(self.rng.child("order", name, epoch, turn).order(rows.ids))
+            order = torch.from_numpy(self.rng.child("order", name, epoch, turn).arrange(rows.marks))
             for part in torch.split(order, batch_size):
                 yield Batch(x=rows.batch.x[part], y=rows.batch.y[part])
 
@@ -130,6 +133,7 @@ def make_subject(task: "Task") -> Subject:
     streams = {
         name: Rows(
             ids=records.ids,
+            marks=records.marks,
             batch=Batch(
                 # A recipe need not know what to make of no record at all.
                 x=task.features(records) if len(records) else torch.from_numpy(records.x),

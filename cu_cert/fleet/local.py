@@ -124,62 +124,70 @@ def train_fleet(
         Interrupted: The user stopped the run; finished models are kept.
         EnvironmentProblem: A worker process died.
     """
-    keys: dict[str, Member] = {}
+    todo: dict[str, tuple[Member, ...]] = {}
+    left = 0
     for group in plan.groups:
-        for member in group:
-            keys.setdefault(workshop.identity.key(member), member)
-    todo = {key: member for key, member in keys.items() if not workshop.finished(member)}
+        unfinished = sum(not workshop.finished(member) for member in group)
+        if unfinished and (key := workshop.identity.key(group[0])) not in todo:
+            todo[key] = group
+            left += unfinished
     if not todo:
         return 0
-    progress = Progress(len(todo), what, quiet=quiet)
+    progress = Progress(left, what, quiet=quiet)
     done = 0
     count = crew.count if crew is not None else min(workers or cores(), len(todo))
     pool = crew.pool() if crew is not None else None if count == 1 else _start(count, workshop)
     try:
-        for _ in _alone(todo, workshop) if pool is None else _spread(pool, todo, workshop, count):
-            done += 1
+        for made in _alone(todo, workshop) if pool is None else _spread(pool, todo, workshop, count):
+            done += made
             progress.show(done)
     except KeyboardInterrupt:
         raise Interrupted(
-            f"stopped: {done} of {len(todo)} models were finished and are kept; run the same command to go on"
+            f"stopped: {done} of {left} models were finished and are kept; run the same command to go on"
         ) from None
     except BrokenProcessPool:
         raise EnvironmentProblem(
-            f"a worker process died ({done} of {len(todo)} models are finished and kept); if memory ran out, lower "
+            f"a worker process died ({done} of {left} models are finished and kept); if memory ran out, lower "
             "[audit] workers and run the same command to go on; a script of your own must call this under "
             "if __name__ == '__main__'"
         ) from None
     finally:
-        if crew is not None and done < len(todo):
+        if crew is not None and done < left:
             crew.stop(graceful=False)
         elif crew is None and pool is not None:
-            _stop(pool, graceful=done == len(todo))
-    return len(todo)
+            _stop(pool, graceful=done == left)
+    return left
 
 
-def _alone(todo: dict[str, Member], workshop: Workshop) -> Iterator[None]:
-    """Make all members in this process, which gives the same bits as a worker."""
+def _alone(todo: dict[str, tuple[Member, ...]], workshop: Workshop) -> Iterator[int]:
+    """Make all groups in this process, which gives the same bits as a worker."""
     single_threaded()
-    for member in todo.values():
-        workshop.make(member)
-        yield
+    for group in todo.values():
+        unfinished = sum(not workshop.finished(member) for member in group)
+        workshop.make_group(group)
+        yield unfinished
 
 
-def _spread(pool: ProcessPoolExecutor, todo: dict[str, Member], workshop: Workshop, count: int) -> Iterator[None]:
-    """Yield once for each finished member; a member waits until its parent is there."""
+def _spread(
+    pool: ProcessPoolExecutor, todo: dict[str, tuple[Member, ...]], workshop: Workshop, count: int
+) -> Iterator[int]:
+    """Yield the number of models of each finished group; a group waits until its parent is there."""
     waiting = dict(todo)
-    running: dict[Future[None], str] = {}
+    running: dict[Future[None], tuple[str, int]] = {}
     done: set[str] = set()
     while waiting or running:
         for key in _ready(waiting, todo.keys() - done, workshop, 2 * count - len(running)):
+            group = waiting.pop(key)
+            unfinished = sum(not workshop.finished(member) for member in group)
             with _interrupts_held():
-                future = pool.submit(worker.make, waiting.pop(key))
-            running[future] = key
+                future = pool.submit(worker.make, group)
+            running[future] = key, unfinished
         finished, _ = wait(running, return_when=FIRST_COMPLETED)
         for future in finished:
-            done.add(running.pop(future))
+            key, unfinished = running.pop(future)
+            done.add(key)
             future.result()
-            yield
+            yield unfinished
 
 
 @contextmanager
@@ -208,14 +216,18 @@ def _interrupts_held() -> Iterator[None]:
         usual(pressed[0], None)
 
 
-def _ready(waiting: dict[str, Member], unfinished: Set[str], workshop: Workshop, most: int) -> Sequence[str]:
-    """Return the keys of at most ``most`` members whose parents are finished, in plan order."""
+def _ready(
+    waiting: dict[str, tuple[Member, ...]], unfinished: Set[str], workshop: Workshop, most: int
+) -> Sequence[str]:
+    """Return the keys of at most ``most`` groups whose parents are finished, in plan order."""
     ready: list[str] = []
-    for key, member in waiting.items():
+    for key, group in waiting.items():
         if len(ready) >= most:
             break
-        parent = None if member.parent is None else workshop.identity.key(member.parent)
-        if parent not in unfinished:
+        parent = group[0].parent
+        if parent is not None and parent.cohort is not None:
+            parent = parent.cohort.members()[0]
+        if parent is None or workshop.identity.key(parent) not in unfinished:
             ready.append(key)
     return ready
 

@@ -4,19 +4,21 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from cu_cert.errors import ConfigError, DataError, MethodError
 from cu_cert.fleet.environment import code_digest, fingerprint_digest, single_threaded
-from cu_cert.fleet.plan import Identity, Member
+from cu_cert.fleet.plan import Cohort, Half, Identity, Member
 from cu_cert.fleet.store import Entry, Store
 from cu_cert.model_file import load_into, load_state, save_model, state_digest
-from cu_cert.records import Records
+from cu_cert.recipes import CohortRecipe
+from cu_cert.records import Records, make_records
 from cu_cert.rng import Stream
 from cu_cert.signals import Signals, measure
 
@@ -39,6 +41,7 @@ class Workshop:
         held_out: Records that are never trained on.
         forget: Ids of the request.
         store: Folder of the store.
+        device: Where cohorts are trained: ``cpu``, or the name of an accelerator.
     """
 
     recipe_digest: str
@@ -49,6 +52,7 @@ class Workshop:
     held_out: Records
     forget: tuple[str, ...]
     store: Path
+    device: str = "cpu"
 
     @cached_property
     def recipe(self) -> "Recipe":
@@ -73,20 +77,42 @@ class Workshop:
         return self.train.select(self.forget)
 
     @cached_property
+    def universe(self) -> Records:
+        """All records, held-out ones included, of which halves are drawn."""
+        parts = (self.train, self.held_out)
+        return make_records(
+            [name for part in parts for name in part.ids],
+            np.concatenate([part.x for part in parts]),
+            np.concatenate([part.y for part in parts]),
+            self.train.classes,
+        )
+
+    def records_of(self, name: str) -> Records:
+        """Return the records that a member's ``records`` names."""
+        if (half := Half.parse(name)) is not None:
+            return self.universe.select([one for one in self.universe.ids if half.holds(one)])
+        return self.train if name == "all" else self.retain
+
+    @cached_property
     def identity(self) -> Identity:
         """What all members have in common."""
         return Identity(
             recipe=self.recipe.digest,
-            records={"all": self.train.digest, "retain": self.retain.digest},
+            records={"all": self.train.digest, "retain": self.retain.digest, "universe": self.universe.digest},
             request=self.forget_records.digest,
             code=code_digest(),
             environment=fingerprint_digest(),
+            device=self.device,
         )
 
     @cached_property
     def query(self) -> str:
-        """Digest of what is measured on every model: the request's and the held-out records."""
+        """Digest of what is measured on every model but halves: the request's and the held-out records."""
         return Stream.from_seed(self.forget_records.digest + self.held_out.digest).key.hex()
+
+    def query_of(self, member: Member) -> str:
+        """Digest of what is measured on a member; on a half it is all records, so that it serves every request."""
+        return self.query if Half.parse(member.records) is None else Stream.from_seed(self.universe.digest).key.hex()
 
     def finished(self, member: Member) -> bool:
         """Whether a member is made and measured, or is known to fail."""
@@ -94,11 +120,17 @@ class Workshop:
         entry = store.entry(self.identity.key(member))
         if entry is None:
             return False
-        return bool(entry.problem) or store.signals(self.identity.key(member), self.query) is not None
+        return bool(entry.problem) or store.signals(self.identity.key(member), self.query_of(member)) is not None
+
+    def make_group(self, members: Sequence[Member]) -> None:
+        """Make and measure the members of a group of the fleet plan, one after another; see :meth:`make`."""
+        for member in members:
+            self.make(member)
 
     def make(self, member: Member) -> None:
         """Make and measure a member unless that was done already; its parent must be finished.
 
+        If it is missing from its cohort, the whole cohort is trained again; models that are there are not replaced.
         A run that fails for a reason of its own (it diverged, the method refused) is kept as failed: a planned slot
         that failed is counted, never trained again until it works.
 
@@ -106,12 +138,12 @@ class Workshop:
             DataError: The store is damaged.
             CuCertError: The disk is full, or the recipe's code was changed; nothing is kept then.
         """
-        store, key = Store(self.store), self.identity.key(member)
+        store, key, query = Store(self.store), self.identity.key(member), self.query_of(member)
         entry = store.entry(key)
         if entry is None:
-            entry = self._train(member, store, key)
-        if not entry.problem and store.signals(key, self.query) is None:
-            store.put_signals(key, self.query, self.measure(self.load(key)))
+            entry = self._train(member, store, key) if member.cohort is None else self._train_cohort(member.cohort)[key]
+        if not entry.problem and store.signals(key, query) is None:
+            store.put_signals(key, query, self.measure(self.load(key), whole=Half.parse(member.records) is not None))
 
     def load(self, key: str) -> "torch.nn.Module":
         """Return a finished model of the store.
@@ -136,21 +168,46 @@ class Workshop:
         # A damaged parent or a full disk is no failure of this run, so neither is met inside the try.
         parent = None if member.parent is None else self._parent(member.parent)
         started = time.process_time()
-        problem = digest = ""
-        try:
-            model = self._model(member, parent)
-            _require_finite(model)
-        except (ConfigError, DataError, MethodError) as error:
-            problem = str(error)
-        else:
-            save_model(store.place(key), model)
-            digest = state_digest(model.state_dict())
+        model = _attempt(lambda: self._model(member, parent))
+        return self._keep(key, model, time.process_time() - started, "single")
+
+    def _train_cohort(self, cohort: Cohort) -> dict[str, Entry]:
+        """Train all models of a cohort in one program, keep those that are not there yet, and return all entries."""
+        recipe, store = self.recipe, Store(self.store)
+        if not isinstance(recipe, CohortRecipe):
+            raise ConfigError(f"recipe {self.recipe_name}: cannot train several models in one program; engine = single")
+        rows = {seat.records: self.universe.positions(self.records_of(seat.records).ids) for seat in cohort.seats}
+        clock = time.process_time if self.device == "cpu" else time.perf_counter  # here the processor only waits
+        started = clock()
+        models = _attempt(
+            lambda: recipe.train_cohort(
+                self.universe,
+                [rows[seat.records] for seat in cohort.seats],
+                rngs=[Stream(bytes.fromhex(seat.seed)) for seat in cohort.seats],
+                device=self.device.split(":")[0],
+            )
+        )
+        seconds = (clock() - started) / len(cohort.seats)
+        found = {}
+        for position, member in enumerate(cohort.members()):
+            key = self.identity.key(member)
+            model = models if isinstance(models, str) else models[position]
+            found[key] = store.entry(key) or self._keep(key, model, seconds, "vectorised")
+        return found
+
+    def _keep(self, key: str, model: "torch.nn.Module | str", seconds: float, engine: str) -> Entry:
+        """Store a model, or why there is none, and return its entry."""
+        store, digest = Store(self.store), ""
+        sound = model if isinstance(model, str) else _attempt(lambda: _require_finite(model))
+        if not isinstance(sound, str):
+            save_model(store.place(key), sound)
+            digest = state_digest(sound.state_dict())
         entry = Entry(
             model=digest,
-            seconds=round(time.process_time() - started, 6),
-            engine=self.identity.engine,
+            seconds=round(seconds, 6),
+            engine=engine,
             environment=self.identity.environment,
-            problem=problem,
+            problem=sound if isinstance(sound, str) else "",
         )
         store.finish(key, entry)
         return entry
@@ -166,7 +223,7 @@ class Workshop:
         if isinstance(parent, str):
             raise MethodError(parent)
         if parent is None or member.method is None:
-            return self.recipe.train(self.train if member.records == "all" else self.retain, rng=rng)
+            return self.recipe.train(self.records_of(member.records), rng=rng)
         from cu_cert.methods import get
 
         method = get(member.method, root=self.root)
@@ -176,15 +233,37 @@ class Workshop:
             parent, request, records, recipe=self.recipe, params=params, rng=rng, allow_empty=member.empty
         ).model
 
-    def measure(self, model: "torch.nn.Module") -> Signals:
-        """Return a model's signals on the request's and the held-out records, in this order."""
-        parts = [measure(self.recipe, model, records) for records in (self.forget_records, self.held_out)]
+    def measure(self, model: "torch.nn.Module", *, whole: bool = False) -> Signals:
+        """Return a model's signals on the request's and the held-out records, in this order.
+
+        Args:
+            model: The model.
+            whole: Whether to measure all records of the project instead, in the order of their ids.
+        """
+        asked = (self.universe,) if whole else (self.forget_records, self.held_out)
+        parts = [measure(self.recipe, model, records) for records in asked]
         return Signals(
             np.concatenate([part.margin for part in parts]), np.concatenate([part.correct for part in parts])
         )
 
 
-def _require_finite(model: "torch.nn.Module") -> None:
+T = TypeVar("T")
+
+
+def _attempt(work: Callable[[], T]) -> T | str:
+    """Return what ``work`` returns, or why it failed when the reason is its own and would come again."""
+    try:
+        return work()
+    except (ConfigError, DataError, MethodError) as problem:
+        return str(problem)
+
+
+def _require_finite(model: "torch.nn.Module") -> "torch.nn.Module":
+    """Return a model all of whose tensors are finite.
+
+    Raises:
+        DataError: Training diverged.
+    """
     import torch
 
     from cu_cert.methods._contract import tensors
@@ -193,6 +272,7 @@ def _require_finite(model: "torch.nn.Module") -> None:
         # torch cannot test types of one byte for NaN.
         if not bool(torch.isfinite(tensor.float() if tensor.element_size() == 1 else tensor).all()):
             raise DataError(f"{name} is NaN or infinite after training: it diverged; lower the learning rate")
+    return model
 
 
 _WORKSHOP: Workshop | None = None
@@ -218,7 +298,7 @@ def _watch(parent: int) -> None:
     os._exit(1)  # an orphan would wait for work for ever
 
 
-def make(member: Member) -> None:
-    """Make one member in this worker process."""
+def make(members: Sequence[Member]) -> None:
+    """Make the members of one group in this worker process."""
     assert _WORKSHOP is not None
-    _WORKSHOP.make(member)
+    _WORKSHOP.make_group(members)

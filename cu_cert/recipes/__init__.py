@@ -6,7 +6,7 @@ A recipe is everything that fixes a trained model but its data and its seed. It 
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from cu_cert.errors import ConfigError
@@ -14,7 +14,7 @@ from cu_cert.errors import ConfigError
 if TYPE_CHECKING:
     import torch
 
-    from cu_cert.records import Records
+    from cu_cert.records import IntArray, Records
     from cu_cert.rng import Stream
 
 
@@ -47,6 +47,35 @@ class Recipe(Protocol):
 
     def logits(self, model: "torch.nn.Module", records: "Records") -> "torch.Tensor":
         """Return float32 class scores of shape (n, classes) without touching the model."""
+        ...
+
+
+@runtime_checkable
+class CohortRecipe(Recipe, Protocol):
+    """A recipe that can train many models in one program.
+
+    Attributes:
+        cohort_size: How many models one program trains best; depends on the recipe alone, never on the machine, since
+            the bits of a model depend on its cohort.
+    """
+
+    @property
+    def cohort_size(self) -> int: ...  # noqa: D102
+
+    def train_cohort(
+        self, records: "Records", rows: "Sequence[IntArray]", *, rngs: "Sequence[Stream]", device: str = "cpu"
+    ) -> "list[torch.nn.Module]":
+        """Return one model for each of ``rows``, each as :meth:`train` makes it but for the last bits.
+
+        Model k sees ``records`` at positions ``rows[k]`` (ascending) alone, in the order and from the initialisation
+        that ``rngs[k]`` gives it under :meth:`train`.
+
+        Args:
+            records: All records.
+            rows: Positions of the records of each model; their numbers may differ.
+            rngs: The models' streams.
+            device: Where to compute; the models come back on the processor, in evaluation mode.
+        """
         ...
 
 

@@ -127,7 +127,7 @@ def fit(model: nn.Sequential, records: Records, params: TrainingParams, *, rng: 
         model.parameters(), lr=params.learning_rate, momentum=params.momentum, weight_decay=params.weight_decay
     )
     for epoch in range(params.epochs):
-        order = torch.tensor(rng.child("order", epoch).order(records.ids))
+        order = torch.from_numpy(rng.child("order", epoch).arrange(records.marks))
         for batch in torch.split(order, params.batch_size):
             optimiser.zero_grad(set_to_none=True)
             nn.functional.cross_entropy(model(x[batch]), y[batch]).backward()  # type: ignore[no-untyped-call]
@@ -159,7 +159,7 @@ class ClassifierRecipe:
     @property
     def digest(self) -> str:
         """SHA-256 (hex) of name, version and parameters."""
-        document = {"recipe": self.name, "version": 1, "parameters": dict(self.parameters)}
+        document = {"recipe": self.name, "version": 2, "parameters": dict(self.parameters)}
         return hashlib.sha256(canonical(document)).hexdigest()
 
     def build(self, records: Records, *, rng: Stream) -> nn.Sequential:
