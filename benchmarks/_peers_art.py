@@ -71,9 +71,10 @@ def race(arrays: Arrays) -> dict[str, Any]:
     x, labels = arrays["race_x"], _one_hot(arrays["race_y"])
     kind = str(arrays["art_attack"])
     torch.manual_seed(int(arrays["race_seed"]))
-    model = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
+    width = x.shape[1]
+    model = nn.Sequential(nn.Linear(width, 128), nn.ReLU(), nn.Linear(128, 10))
     optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    template = PyTorchClassifier(model, nn.CrossEntropyLoss(), (64,), 10, optimizer=optimiser, device_type="cpu")
+    template = PyTorchClassifier(model, nn.CrossEntropyLoss(), (width,), 10, optimizer=optimiser, device_type="cpu")
 
     def train() -> Any:
         shadows = ShadowModels(template, int(arrays["race_shadows"]), random_state=int(arrays["race_seed"]))

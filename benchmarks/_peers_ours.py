@@ -1,20 +1,21 @@
-"""cu-cert as a racer, in a process of its own like every peer: the plain training loop, then three attacks."""
+"""cu-cert as a racer, in a process of its own like every peer: cohorts in one program, then three attacks."""
 
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from benchmarks._peers_scores import answers, outside_only, recipe
+from benchmarks._peers_scores import asked, outside_only, recipe
 from benchmarks._peers_worker import Arrays, run, timed
 from cu_attacks.lira import lira_offline, lira_online
 from cu_attacks.shokri import shokri
+from cu_cert.recipes import CohortRecipe
 from cu_cert.records import make_records
 from cu_cert.rng import Stream
 
 
 def race(arrays: Arrays) -> dict[str, Any]:
-    """Train shadow models one by one and score every record."""
+    """Train shadow models as a fleet does, many in one program, and score every record."""
     import torch
 
     torch.set_num_threads(1)
@@ -27,8 +28,16 @@ def race(arrays: Arrays) -> dict[str, Any]:
     trainer, root = recipe(int(arrays["race_epochs"])), Stream.from_seed(int(arrays["race_seed"]))
     masks = arrays["race_mask"]
 
+    assert isinstance(trainer, CohortRecipe)
+
     def trained() -> Any:
-        return [answers(trainer, records, records, mask, root.child(k)) for k, mask in enumerate(masks)]
+        found = []
+        for start in range(0, len(masks), trainer.cohort_size):
+            part = masks[start : start + trainer.cohort_size]
+            rngs = [root.child(start + k) for k in range(len(part))]
+            models = trainer.train_cohort(records, [np.flatnonzero(mask) for mask in part], rngs=rngs)
+            found += [asked(trainer, model, records) for model in models]
+        return found
 
     shadows, training = timed(trained)
     margins = np.stack([one["margin"] for one in shadows])

@@ -62,7 +62,7 @@ def race(arrays: Arrays) -> dict[str, Any]:
         for mask in masks:
             rows = torch.from_numpy(np.flatnonzero(mask))
             loader = DataLoader(TensorDataset(x[rows], y[rows]), batch_size=int(arrays["race_batch"]), shuffle=True)
-            model = train(nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10)), loader, configs)
+            model = train(nn.Sequential(nn.Linear(x.shape[1], 128), nn.ReLU(), nn.Linear(128, 10)), loader, configs)
             with torch.no_grad():
                 own.append(torch.softmax(model(x), dim=1).gather(1, y[:, None])[:, 0].numpy())
                 outside.append(torch.softmax(model(population), dim=1).gather(1, asked)[:, 0].numpy())

@@ -7,7 +7,7 @@ inside exactly half of them; each target trains on the records that its fair coi
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,9 @@ from cu_cert.recipes import Recipe, make_recipe
 from cu_cert.records import Records, make_records
 from cu_cert.rng import Stream
 from cu_cert.signals import measure
+
+if TYPE_CHECKING:
+    import torch
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -91,7 +94,11 @@ def answers(trainer: Recipe, records: Records, audited: Records, mask: BoolArray
         ``margin`` and ``correct``, shape (records,), and ``probability``, shape (records, classes).
     """
     chosen = audited.select(name for name, inside in zip(audited.ids, mask, strict=True) if inside)
-    model = trainer.train(chosen, rng=stream)
+    return asked(trainer, trainer.train(chosen, rng=stream), records)
+
+
+def asked(trainer: Recipe, model: "torch.nn.Module", records: Records) -> Arrays:
+    """Ask a model about all records; see :func:`answers`."""
     logits = trainer.logits(model, records).double().numpy()
     raised = np.exp(logits - logits.max(axis=1, keepdims=True))
     signals = measure(trainer, model, records)

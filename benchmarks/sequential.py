@@ -232,8 +232,9 @@ def _play(
     plan: "Plan", workshop: "Workshop", cases: Sequence[tuple[Any, ...]], seed: int, workers: int
 ) -> dict[str, Outcome]:
     """Train and judge what a plan needs; subjects share what they can, but each is charged for all its models."""
-    from cu_cert.fleet.local import train_fleet
+    from cu_cert.fleet.local import LocalExecutor
     from cu_cert.fleet.plan import fleet_plan
+    from cu_cert.fleet.train import train_fleet
     from cu_cert.methods import get
     from cu_cert.pools import Bench, Pools, Seeds, Way
     from cu_cert.sequential import first_members, is_sequential, run_sequences
@@ -243,11 +244,13 @@ def _play(
     }
     pools = Pools(plan, Seeds(_seed(seed), plan.digest), Seeds(_seed(-1), ""), ways)
     early = is_sequential(plan)
-    train_fleet(fleet_plan(first_members(pools) if early else pools.members()), workshop, workers=workers, quiet=True)
     bench = Bench(workshop)
-    if not early:
-        return {subject.name: _all_slots(plan, pools, bench, subject) for subject in plan.subjects}
-    ended, _ = run_sequences(pools, bench, bench.fit(pools), workers=workers, quiet=True, say=print)
+    with LocalExecutor(workshop, workers) as crew:
+        first = fleet_plan(first_members(pools) if early else pools.members())
+        train_fleet(first, workshop, executor=crew, quiet=True)
+        if not early:
+            return {subject.name: _all_slots(plan, pools, bench, subject) for subject in plan.subjects}
+        ended, _ = run_sequences(pools, bench, bench.fit(pools), executor=crew, quiet=True, say=print)
     return {subject.name: _one_by_one(plan, pools, bench, subject, ended[subject.name]) for subject in plan.subjects}
 
 

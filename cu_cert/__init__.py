@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from cu_cert.drill_certificate import certify_drill
     from cu_cert.drilling import drill
+    from cu_cert.fleet.housekeeping import clean_store, store_status
     from cu_cert.main_job import demo
     from cu_cert.no_retrain import audit_without_retraining
     from cu_cert.outside import audit_scores
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from cu_cert.project import init_project as init
     from cu_cert.project import load_project
     from cu_cert.protocol import audit
+    from cu_cert.stocking import plan_release, train_release
     from cu_cert.training import train_model as train
     from cu_cert.unlearning import unlearn_model as unlearn
     from cu_certificates.check.main import check_file as check
@@ -39,6 +41,7 @@ _DOOR: Final = {
     "audit_without_retraining": ("cu_cert.no_retrain", "audit_without_retraining"),
     "certify_drill": ("cu_cert.drill_certificate", "certify_drill"),
     "check": ("cu_certificates.check.main", "check_file"),
+    "clean_store": ("cu_cert.fleet.housekeeping", "clean_store"),
     "countersign": ("cu_certificates.countersign", "countersign"),
     "demo": ("cu_cert.main_job", "demo"),
     "drill": ("cu_cert.drilling", "drill"),
@@ -49,11 +52,14 @@ _DOOR: Final = {
     "lint_wording": ("cu_certificates.lint", "lint_wording"),
     "load_project": ("cu_cert.project", "load_project"),
     "plan": ("cu_cert.outside", "hand_out"),
+    "plan_release": ("cu_cert.stocking", "plan_release"),
     "report": ("cu_certificates.report", "report_bytes"),
     "revoke": ("cu_certificates.revocation", "revoke"),
     "rotate_key": ("cu_certificates.rotation", "rotate"),
     "sign": ("cu_certificates.signing", "sign_draft"),
+    "store_status": ("cu_cert.fleet.housekeeping", "store_status"),
     "train": ("cu_cert.training", "train_model"),
+    "train_release": ("cu_cert.stocking", "train_release"),
     "unlearn": ("cu_cert.unlearning", "unlearn_model"),
     "verify": ("cu_certificates.verify", "verify"),
     "verify_log": ("cu_certificates.log", "verify_log"),
@@ -67,6 +73,7 @@ __all__ = [
     "audit_without_retraining",
     "certify_drill",
     "check",
+    "clean_store",
     "countersign",
     "demo",
     "drill",
@@ -77,11 +84,14 @@ __all__ = [
     "lint_wording",
     "load_project",
     "plan",
+    "plan_release",
     "report",
     "revoke",
     "rotate_key",
     "sign",
+    "store_status",
     "train",
+    "train_release",
     "unlearn",
     "verify",
     "verify_log",

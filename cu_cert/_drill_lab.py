@@ -13,7 +13,7 @@ from cu_cert._drill_design import Design
 from cu_cert.canaries import Candidates, choose, joined, set_aside
 from cu_cert.errors import DataError
 from cu_cert.fleet.environment import code_digest, fingerprint_digest
-from cu_cert.fleet.local import Progress
+from cu_cert.fleet.progress import Progress
 from cu_cert.fleet.store import Entry, Store
 from cu_cert.methods import UnlearningMethod
 from cu_cert.methods._params import printable

@@ -36,7 +36,8 @@ class TrainingConfig:
         default="mlp",
         metadata=option(
             text,
-            'How models are trained: "mlp", "logistic", or "python:module:NAME" for an object in a module beside this '
+            'How models are trained: "mlp", "logistic", "cnn" (images), "adapter" (a frozen backbone with low-rank '
+            'adapters), or "python:module:NAME" for an object in a module beside this '
             "file with build(seed) and train(model, records, rng), and logits(model, records) if it needs one.",
         ),
     )
@@ -155,6 +156,7 @@ class AuditConfig:
         attempt: Number of this audit of this request, from 1.
         pad_request: The number of ids is stated as the next multiple of this; 0 states it as it is.
         shadows: Models of random halves of all records, for the attacks on single records; even.
+        share_originals: Whether models trained on all records serve the audits of other requests, too.
         workers: Processes; 0 = one for each core.
         engine: ``auto``, ``single`` or ``vectorised``.
         device: ``auto``, ``cpu`` or ``cuda``.
@@ -282,6 +284,14 @@ class AuditConfig:
             whole,
             "Models that are trained on random halves of all records, for the attacks on single records, even; 64 is "
             "strong. They know no request, so one set serves every later audit of the same data and recipe.",
+        ),
+    )
+    share_originals: bool = field(
+        default=True,
+        metadata=option(
+            flag,
+            "Models that are trained on all records know no request: one set serves the audits of all requests that "
+            "have no record in common, and each certificate names the others. false trains them anew for each plan.",
         ),
     )
     workers: int = field(

@@ -8,6 +8,7 @@ is trained is kept in the project's store, so a drill that was interrupted goes 
 import hmac
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from hashlib import sha256
@@ -127,7 +128,10 @@ def certify_drill(
         if size > MAX_SLOTS:
             raise ConfigError(f"{option} {size}: expected at most {MAX_SLOTS} with --out")
     secrets = Secrets(project.root / FOLDER)
-    lab = Lab(setting.recipe, setting.dataset.held_out, setting.progress(quiet), Store(project.store_path(os.environ)))
+    store = Store(project.store_path(os.environ))
+    lab = Lab(setting.recipe, setting.dataset.held_out, setting.progress(quiet), store)
+    held = ExitStack()
+    held.enter_context(store.hold("drill"))
     try:
         drawn = _draw(setting, lab, secrets)
         fixed = _fix(project, setting, drawn, secrets, out)
@@ -148,6 +152,8 @@ def certify_drill(
         raise DataError(f"drill: nothing was signed: {problem}") from None
     except KeyboardInterrupt:
         raise Interrupted("stopped: what was trained is kept; run the same command again to go on") from None
+    finally:
+        held.close()
     return CertifiedDrill(plan=fixed.plan, result=result, issued=issued, key=signer)
 
 

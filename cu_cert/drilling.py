@@ -25,7 +25,7 @@ from cu_cert.canaries import default_candidates
 from cu_cert.data import Dataset, load_records
 from cu_cert.errors import DataError, Interrupted, MethodError
 from cu_cert.fleet.environment import single_threaded
-from cu_cert.fleet.local import Progress
+from cu_cert.fleet.progress import Progress
 from cu_cert.methods import UnlearningMethod, get
 from cu_cert.methods._params import printable
 from cu_cert.project import Project

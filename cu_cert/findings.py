@@ -6,6 +6,7 @@ import numpy as np
 
 from cu_attacks._model_scores import ModelScore
 from cu_attacks._types import FloatArray
+from cu_cert._shadow_panel import shadow_findings
 from cu_cert.beside import slots_beside
 from cu_cert.claims import Claim, Plot, artifact_claims, model_claims, procedure_claims, two_pool_claims, utility_claims
 from cu_cert.differences import difference_claims
@@ -26,6 +27,7 @@ from cu_cert.probes import probe_claims, run_probes
 from cu_cert.rng import Stream
 from cu_cert.sequential import SlotSequence
 from cu_cert.sequential_claims import read_opened, sequential_claims, wealth_plot
+from cu_cert.shadows import Shadows
 from cu_cert.signals import Signals
 from cu_cert.subjects import Measured
 from cu_certificates.check.design import DESIGNS
@@ -43,6 +45,7 @@ def findings_of(
     source: str,
     own: Measured,
     opened: SlotSequence | None,
+    halves: Shadows | None = None,
 ) -> Findings:
     """Turn finished models into evidence, claims and plots about one subject.
 
@@ -54,6 +57,7 @@ def findings_of(
         source: Where the name of its method came from.
         own: What was measured on it.
         opened: Its slots, where they were judged one after another.
+        halves: The release's models of random halves, where the project plans some.
     """
     plan, workshop = pools.plan, bench.workshop
     opening = canonical({"kind": "opening", "seed": pools.seeds.seed.hex(), "nonce": pools.seeds.nonce}) + b"\n"
@@ -130,6 +134,9 @@ def findings_of(
     claims += panel + reference_utility(own.signals, shadows, size)
     if own.original is not None:
         claims += attack_panel(own.original, shadows, size, suffix="-before")[0]
+    panel, curves = shadow_findings(own, halves, size)
+    claims += panel
+    plots.update(curves)
     claims += _probes(bench, pools, own, score, opened)
     plots["eps"] = eps_plot(claims, f"{float(subject.tested_eps):.4f}")
     found = Findings(
@@ -142,7 +149,7 @@ def findings_of(
     return without_size(found, plan)
 
 
-def _shadows(bench: Bench, pools: Pools, opened: SlotSequence | None) -> list[Signals]:
+def _shadows(bench: Bench, pools: Pools, opened: SlotSequence | None) -> Sequence[Signals]:
     """Return the models that the panel takes as never-in shadows: the references, else the slots' retrained models."""
     if "artifact" in pools.plan.questions:
         return bench.pool(run.member for run in pools.artifact if run.group == "reference")
@@ -151,7 +158,7 @@ def _shadows(bench: Bench, pools: Pools, opened: SlotSequence | None) -> list[Si
     return bench.pool(pools.retrained.values())
 
 
-def _pool(bench: Bench, runs: Sequence[Run], role: str) -> list[Signals]:
+def _pool(bench: Bench, runs: Sequence[Run], role: str) -> Sequence[Signals]:
     """Return the signals of the judged models of a role."""
     return bench.pool(run.member for run in runs if (run.group, run.role) == ("main", role))
 

@@ -1,18 +1,20 @@
 """What a plan will take and what it can see, said before anything is trained."""
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import isqrt
-from statistics import mean
 from typing import Final
 
 from cu_cert.errors import CuCertError
-from cu_cert.fleet.local import clock, cores
-from cu_cert.fleet.plan import Member
-from cu_cert.fleet.store import Store
+from cu_cert.fleet.costs import MEASURE, Costs, work_of
+from cu_cert.fleet.local import cores
+from cu_cert.fleet.plan import Member, fleet_plan
+from cu_cert.fleet.progress import clock
 from cu_cert.fleet.worker import Workshop
 from cu_cert.pools import Pools
+from cu_cert.release import BLOCK, filled
 from cu_cert.sequential import expected_slots, is_sequential, members_until
 from cu_certificates._design_sequential import betting_terms
 from cu_certificates.check.common import CONTROL_TAIL
@@ -33,8 +35,8 @@ class Forecast:
 
     Args:
         models: Models that the plan needs; the most, when slots are judged one after another.
-        finished: How many of them are in the store.
-        seconds: Wall time for the others; ``None`` when no model of this recipe was ever timed.
+        finished: How many of them are in the store, some perhaps not measured on this request yet.
+        seconds: Wall time for what is left; ``None`` when no model of this recipe was ever timed.
         megabytes: Disk for the others.
         workers: Processes.
         expected: Models that are needed when there is nothing to see; ``None`` when that saves none.
@@ -70,7 +72,7 @@ class Forecast:
         return found
 
 
-def forecast(plan: Plan, pools: Pools, workshop: Workshop, workers: int) -> Forecast:
+def forecast(plan: Plan, pools: Pools, workshop: Workshop, workers: int, shadows: Sequence[Member] = ()) -> Forecast:
     """Forecast a plan from what the store knows of this recipe.
 
     Args:
@@ -78,44 +80,102 @@ def forecast(plan: Plan, pools: Pools, workshop: Workshop, workers: int) -> Fore
         pools: Its models.
         workshop: What they are made with.
         workers: Processes asked for; 0 for one a processor.
+        shadows: Models of random halves that the audit needs besides.
     """
-    store = Store(workshop.store)
     early = is_sequential(plan)
     most = {subject.name: plan.sizes.slots for subject in plan.subjects}
-    keys = _keys(workshop, members_until(pools, most) if early else pools.members())
-    finished = [key for key, member in keys.items() if workshop.finished(member)]
-    left = len(keys) - len(finished)
-    timings = [entry.seconds for entry in map(store.entry, finished) if entry is not None and not entry.problem]
-    per_model = mean(timings) if timings else store.typical_seconds(workshop.recipe.digest)
-    count = min(workers or cores(), max(left, 1))
+    work = outstanding((*shadows, *(members_until(pools, most) if early else pools.members())), workshop)
+    likely = None
+    if early:
+        members = (*shadows, *members_until(pools, expected_slots(plan)))
+        likely = outstanding(members, workshop).models
+    count = min(workers or cores(), max(work.groups, 1))
     return Forecast(
-        models=len(keys),
-        finished=len(finished),
-        seconds=0.0 if not left else None if per_model is None else left * per_model / count,
-        megabytes=left * _model_bytes(workshop) / 1e6,
+        models=work.models,
+        finished=work.models - work.left,
+        seconds=work.seconds_with(count),
+        megabytes=work.bytes / 1e6,
         workers=count,
-        expected=len(_keys(workshop, members_until(pools, expected_slots(plan)))) if early else None,
+        expected=likely,
     )
 
 
-def _keys(workshop: Workshop, members: Iterable[Member]) -> dict[str, Member]:
-    """Return members and what they start from by content address."""
-    return {workshop.identity.key(one): one for member in members for one in member.lineage()}
+@dataclass(frozen=True, kw_only=True)
+class Outstanding:
+    """What is left to do for some members.
+
+    Args:
+        models: Models that there will be: members, what they start from, and the others of their cohorts.
+        work: How many of them are not finished, by kind of work (``cu_cert.fleet.costs``).
+        groups: Groups of which one is not finished.
+        seconds: What that takes one worker; ``None`` when no model of this recipe was ever timed.
+        bytes: Disk that it takes.
+    """
+
+    models: int
+    work: Mapping[str, int]
+    groups: int
+    seconds: float | None
+    bytes: int
+
+    @property
+    def left(self) -> int:
+        """Models that are to be made; those that need only be measured are none of them."""
+        return sum(count for kind, count in self.work.items() if kind != MEASURE)
+
+    def seconds_with(self, workers: int) -> float | None:
+        """Return what it takes so many workers."""
+        return None if self.seconds is None else self.seconds / workers
 
 
-def _model_bytes(workshop: Workshop) -> int:
+def outstanding(members: Iterable[Member], workshop: Workshop) -> Outstanding:
+    """Count what is left to do for some members, and forecast what it takes from what the store knows of this recipe.
+
+    Args:
+        members: Those that are wanted.
+        workshop: What they are made with.
+    """
+    groups = {workshop.identity.key(group[0]): group for group in fleet_plan(members).groups}
+    work, busy = Counter[str](), 0
+    for group in groups.values():
+        own = work_of(group, workshop)
+        work.update(own)
+        busy += bool(own)
+    made = sum(count for kind, count in work.items() if kind != MEASURE)
+    return Outstanding(
+        models=sum(map(len, groups.values())),
+        work=work,
+        groups=busy,
+        seconds=Costs(workshop).total(work),
+        bytes=made * model_bytes(workshop) + work[MEASURE] * (_signal_bytes(workshop) + _FILE_OVERHEAD),
+    )
+
+
+def model_bytes(workshop: Workshop) -> int:
+    """Return about how many bytes the store takes for a model of this recipe and its signals."""
     from cu_cert.rng import Stream
 
     model = workshop.recipe.build(workshop.train, rng=Stream.from_seed("size"))
     tensors: int = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
-    signals = 9 * (len(workshop.forget) + len(workshop.held_out))
-    return tensors + signals + 3 * _FILE_OVERHEAD
+    return tensors + _signal_bytes(workshop) + 3 * _FILE_OVERHEAD
 
 
-def planned_models(plan: Plan) -> int:
-    """Return the number of models that a plan will not exceed, but for coins that fall so once in a million plans."""
+def _signal_bytes(workshop: Workshop) -> int:
+    return 9 * (len(workshop.forget) + len(workshop.held_out))
+
+
+def planned_models(plan: Plan, cohort: int = 1) -> int:
+    """Return the number of models that a plan will not exceed, but for coins that fall so once in a million plans.
+
+    Args:
+        plan: The plan.
+        cohort: How many originals of the release train in one program, whether or not the plan needs them all; 1 where
+            its originals are its own.
+    """
     sizes, methods = plan.sizes, len(plan.subjects)
-    total = 3 * sizes.pilots
+    total = 2 * sizes.pilots + filled(sizes.pilots, cohort)
+    if "artifact" in plan.questions or plan.original == "redrawn":
+        total += min(cohort, BLOCK) - 1  # the last cohort of judged originals
     if "procedure" in plan.questions:
         # A head costs one edit a subject; a head of the control, or a main head that leaves it a tail too few, another.
         total += sizes.slots + methods * _most_heads(sizes.slots)

@@ -2,7 +2,7 @@
 
 import platform
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -23,7 +23,7 @@ from cu_certificates.check.rules import DESIGN_RULES
 from cu_certificates.check.theorems import UNPROVEN
 from cu_certificates.errors import UntrustedError
 from cu_certificates.keys import LocalKey, SigningKey, load_private_key, local_key, public_path_of
-from cu_certificates.log import open_log
+from cu_certificates.log import Log, open_log
 from cu_certificates.oms import file_root
 from cu_certificates.plan import Plan, Subject
 from cu_certificates.privacy import IdIndex
@@ -51,6 +51,7 @@ class Findings:
         claims: All claims, parents before children.
         plots: What the report draws.
         evidence: Content of each evidence file by (id, kind, name, access), the plan first.
+        sharing: What is said of models that other plans use as well; empty where none could be.
     """
 
     subject: Subject
@@ -58,6 +59,7 @@ class Findings:
     claims: Sequence[Claim]
     plots: Mapping[str, Plot]
     evidence: Mapping[tuple[str, str, str, str], bytes]
+    sharing: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +85,9 @@ class Scope:
     limitations: Sequence[str] = ()
     assumptions: Sequence[str] = ()
     access: str = "white-box"
+
+
+Share = Callable[[Findings, Scope, Log], tuple[Findings, Scope]]
 
 
 def signing_key(configured: Path | None, given: Path | None, passphrase: bytes | None = None) -> LocalKey:
@@ -155,6 +160,7 @@ def predicate_of(
             {"id": name, "kind": kind, "name": file, "digest": {"sha256": sha256(data).hexdigest()}, "access": access}
             for (name, kind, file, access), data in findings.evidence.items()
         ],
+        **({"sharing": dict(findings.sharing)} if findings.sharing else {}),
         "plots": dict(findings.plots),
         "claims": list(findings.claims),
         "assumptions": [*_assumptions(plan, findings.claims), *scope.assumptions],
@@ -192,6 +198,7 @@ def write_certificate(
     key: SigningKey | None,
     secrets: Secrets,
     forget: IdIndex,
+    share: Share | None = None,
 ) -> Issued:
     """Derive the verdict with the checker, render the report, sign, write everything, and enter it in the log.
 
@@ -207,6 +214,7 @@ def write_certificate(
         key: The signing key; ``None`` for an unsigned draft, which states no verdict and is not entered.
         secrets: The project's memory, for its log.
         forget: The request's ids, which may stand nowhere in it.
+        share: Adds what the certificate says of models that other plans use as well, given the log before it.
 
     Raises:
         DataError: The checker does not accept what was measured: a bug, and nothing is signed.
@@ -216,9 +224,11 @@ def write_certificate(
     def look(payload: bytes, page: bytes) -> None:
         require_files(forget, {"the certificate": payload, "the report": page, **files})
 
-    files = {file: data for (_, _, file, _), data in findings.evidence.items()}
     with open_log(secrets.log) as held:
         held.write(held.log.with_plan(plan.digest, instant(datetime.now(UTC))))
+        if share is not None:
+            findings, scope = share(findings, scope, held.log)
+        files = {file: data for (_, _, file, _), data in findings.evidence.items()}
         predicate = predicate_of(findings, plan, scope, signing=signing, position=held.log.position())
         try:
             sealed = seal(predicate, files.get, signer=key, look=look)

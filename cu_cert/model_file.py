@@ -1,7 +1,7 @@
 """Model files: read without running code, written with equal bytes for equal tensors.
 
 A pickled model is a program. Here only tensors are read (``weights_only``), and a file that needs more is refused with
-the line that saves a good one.
+the line that saves a good one. A name that ends in ``.safetensors`` means that format, any other that of PyTorch.
 """
 
 import hashlib
@@ -15,6 +15,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from cu_cert._safetensors import (
+    is_safetensors,
+    looks_like_safetensors,
+    read_tensors,
+    require_library,
+    tensors_bytes,
+)
 from cu_cert.errors import DataError, EnvironmentProblem
 from cu_certificates._files import sha256_of, write_atomic
 from cu_certificates.errors import CertificateError
@@ -31,16 +38,30 @@ def load_state(path: Path) -> "dict[str, torch.Tensor]":
     """Read the tensors of a model file onto the CPU without running code from it.
 
     Args:
-        path: A file that holds a state dict, or ``{"state_dict": ...}``.
+        path: A file that holds a state dict, or ``{"state_dict": ...}``, or a ``.safetensors`` file.
 
     Raises:
         DataError: The file is missing, needs code to be read, holds something else than tensors, or has NaN or
             infinite weights.
+        EnvironmentProblem: The file ends in ``.safetensors``, and that library is not installed.
     """
+    _require_file(path)
+    found = read_tensors(path) if is_safetensors(path) else _read_pytorch(path)
+    if not isinstance(found, dict) or not found:
+        what = "an empty dictionary" if isinstance(found, dict) else f"a {type(found).__name__}"
+        raise DataError(f"{path}: holds {what}; expected a state dict. Save it with: {_SAVE}")
+    return {str(name): _checked(path, name, tensor) for name, tensor in found.items()}
+
+
+def _read_pytorch(path: Path) -> object:
     import torch
 
-    _require_file(path)
     try:
+        if looks_like_safetensors(path):
+            raise DataError(
+                f"{path}: is a safetensors file under the name of another format; rename it so that it ends in "
+                ".safetensors"
+            )
         with warnings.catch_warnings():
             # torch warns of old formats on the way to refusing them; the error below says all there is to say.
             warnings.simplefilter("ignore")
@@ -52,17 +73,26 @@ def load_state(path: Path) -> "dict[str, torch.Tensor]":
         ) from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}); expected a model file") from None
+    except DataError:
+        raise
     except Exception as error:  # bytes from outside can make the reader fail in any way, and each means the same
         raise DataError(
             f"{path}: is not a PyTorch model file, or is damaged ({type(error).__name__}: {_reason(error)}). "
             f"Where the model was made, save it with: {_SAVE}"
         ) from None
     if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
-        found = found["state_dict"]
-    if not isinstance(found, dict) or not found:
-        what = "an empty dictionary" if isinstance(found, dict) else f"a {type(found).__name__}"
-        raise DataError(f"{path}: holds {what}; expected a state dict. Save it with: {_SAVE}")
-    return {str(name): _checked(path, name, tensor) for name, tensor in found.items()}
+        return found["state_dict"]
+    return found
+
+
+def require_format(path: Path) -> None:
+    """Check that a model file of this name can be written, before there is a model to write.
+
+    Raises:
+        EnvironmentProblem: The name ends in ``.safetensors``, and that library is not installed.
+    """
+    if is_safetensors(path):
+        require_library(path)
 
 
 def _checked(path: Path, name: object, tensor: object) -> "torch.Tensor":
@@ -109,7 +139,7 @@ def load_into(model: "torch.nn.Module", state: "Mapping[str, torch.Tensor]", pat
         if name in state and _kind(state[name]) != _kind(own[name])
     ]
     problems = [
-        f"{len(names)} {title}: {', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''}"
+        f"{len(names)} {title}: {', '.join(map(_shown, names[:_SHOWN]))}{', ...' if len(names) > _SHOWN else ''}"
         for title, names in (("missing", missing), ("unexpected", unexpected), ("of another shape or type", odd))
         if names
     ]
@@ -135,30 +165,55 @@ def _tensors(model: "torch.nn.Module") -> "dict[str, torch.Tensor]":
     return state
 
 
+def _shown(name: str) -> str:
+    """Return a name from a file as a terminal may show it."""
+    return (name if name.isprintable() else repr(name))[:160]
+
+
 def _kind(tensor: "torch.Tensor") -> str:
     return f"{'x'.join(str(size) for size in tensor.shape) or 'scalar'} {str(tensor.dtype).removeprefix('torch.')}"
 
 
 def save_model(path: Path, model: "torch.nn.Module | Mapping[str, torch.Tensor]") -> None:
-    """Write the tensors of a model; equal tensors give equal bytes, whatever the file is called.
+    """Write the tensors of a model; equal tensors give equal bytes, whatever the file is called before its suffix.
 
     Args:
         path: The file; its folder must exist.
         model: A model or its state.
 
     Raises:
-        EnvironmentProblem: The file cannot be written.
+        EnvironmentProblem: The file cannot be written, or the library for its format is not installed.
+        DataError: The model keeps state that is not a tensor, or tensors of a type that the format lacks.
+    """
+    if is_safetensors(path):
+        _write(path, tensors_bytes(path, _plain(model)), "model file")
+    else:
+        _write(path, model_bytes(model), "model file")
+
+
+def _plain(model: "torch.nn.Module | Mapping[str, torch.Tensor]") -> "dict[str, torch.Tensor]":
+    """Return tensors sorted and copied: order, strides, shared storages and metadata would all show in the bytes."""
+    import torch
+
+    state = _tensors(model) if isinstance(model, torch.nn.Module) else model
+    return {name: state[name].detach().cpu().clone(memory_format=torch.contiguous_format) for name in sorted(state)}
+
+
+def model_bytes(model: "torch.nn.Module | Mapping[str, torch.Tensor]") -> bytes:
+    """Return the content of a model file of torch; equal tensors give equal bytes.
+
+    Args:
+        model: A model or its state.
+
+    Raises:
         DataError: The model keeps state that is not a tensor.
     """
     import torch
 
-    state = _tensors(model) if isinstance(model, torch.nn.Module) else model
-    # Sorted and copied: order, strides, shared storages and metadata of the source would all show in the bytes.
-    plain = {name: state[name].detach().cpu().clone(memory_format=torch.contiguous_format) for name in sorted(state)}
     # A buffer, because torch writes a file's own name into the archive.
     buffer = io.BytesIO()
-    torch.save(plain, buffer)
-    _write(path, buffer.getvalue(), "model file")
+    torch.save(_plain(model), buffer)
+    return buffer.getvalue()
 
 
 def state_digest(state: "Mapping[str, torch.Tensor]") -> str:

@@ -18,6 +18,8 @@ from cu_attacks._roc import roc_points
 from cu_attacks._same_kind import MOST_KEPT, SCALE, Kind, calibrate, describe
 from cu_attacks._types import AttackError
 from cu_attacks.loss import negative_loss
+from cu_cert._shadow_panel import with_shadows
+from cu_cert._shadows_at_hand import AtHand
 from cu_cert.claims import Claim, Plot, estimate_claim, metric_claim, utility_claims
 from cu_cert.data import load_records
 from cu_cert.errors import ConfigError, DataError
@@ -172,7 +174,8 @@ def audit_without_retraining(
         say(line)
     plan, seed = secrets.commit(plan)
     own = measure_subject(workshop, given)
-    for line in plan_lines(plan, there):
+    halves = AtHand.of(project, workshop, secrets)
+    for line in (*plan_lines(plan, there), *halves.lines()):
         say(line)
     none = Forecast(models=0, finished=0, seconds=0.0, megabytes=0.0, workers=1)
     if dry_run:
@@ -184,6 +187,7 @@ def audit_without_retraining(
     write_private(out / "private", request.ids, request_key, seed, kept=secrets.request_key_name(request.ids))
     try:
         findings = _findings(plan, seed, workshop, there, own, named.source)
+        findings = with_shadows(findings, own, halves.read(), len(workshop.forget))
         scope = scope_of(project, dataset, workshop, request, plan)
         issued = write_certificate(
             out,
@@ -194,6 +198,7 @@ def audit_without_retraining(
             key=signer.key if signer else None,
             secrets=secrets,
             forget=listed_index(listed),
+            share=halves.lend(plan, secrets).enter,
         )
     except (AttackError, Rejected) as problem:
         raise DataError(f"{model}: nothing was signed: {problem}") from None

@@ -21,6 +21,7 @@ from cu_attacks.population import population_rate, population_threshold
 from cu_attacks.rmia import rmia_offline
 from cu_attacks.ulira import ULira, ulira_pools
 from cu_cert.claims import Claim, Plot, decimal, estimate_claim, metric_claim
+from cu_cert.fleet.signal_matrix import margins_of
 from cu_cert.signals import Signals
 from cu_certificates.check.strict import canonical
 from cu_certificates.check.tables import ArtifactTable, SlotTable
@@ -66,22 +67,20 @@ def attack_panel(
     Returns:
         Metric claims and the plot of the curves, LiRA first, with a 95 % band for the whole of its curve.
     """
-    margins = np.stack([shadow.margin for shadow in shadows])
+    margins = margins_of(shadows)
     before = " of the model before" if suffix else ""
     claims: list[Claim] = []
     series = []
     scored = _scored(subject.margin, margins, forget)
     for one in scored:
-        judged = _judged(judge(one.values, one.member, name=f"{one.title}{before}"), one.name, suffix)
+        judged = judged_claims(judge(one.values, one.member, name=f"{one.title}{before}"), one.name, suffix)
         claims += judged if one.drawn else judged[:1]
         if one.drawn:
             series.append({"label": one.title, "points": permille(*roc_points(one.values, one.member))})
     claims += _population_claims(subject.margin, forget, before, suffix)
     claims.append(_leak_claim(subject.margin, margins, forget, before, suffix))
     if unlearned is not None and retrained is not None and min(len(unlearned), len(retrained)) >= 4:
-        pools = (
-            _centred(np.stack([one.margin for one in pool]), forget)[:, :forget] for pool in (unlearned, retrained)
-        )
+        pools = (_centred(margins_of(pool), forget)[:, :forget] for pool in (unlearned, retrained))
         found = ulira_pools(*pools)
         claims += _ulira_claims(found, suffix)
         values = np.concatenate([found.unlearned.ravel(), found.retrained.ravel()])
@@ -111,7 +110,7 @@ def _scored(own: npt.NDArray[np.float64], margins: npt.NDArray[np.float64], forg
         _Scored("lira-nig", "LiRA (offline, shrunk variance)", lira_offline(phi, out, variance="nig"), member),
         _Scored("calibrated", "calibrated margin (ranks as pooled LiRA)", calibrated(phi, out), member, drawn=False),
     ]
-    scored, population = _split_held_out(len(own), forget)
+    scored, population = split_held_out(len(own), forget)
     if len(population) >= 2 and len(scored) - forget >= 2:
         p, others = expit(own), expit(margins)
         values = rmia_offline(p[scored], others[:, scored], p[population], others[:, population])
@@ -128,13 +127,13 @@ def _centred(margins: npt.NDArray[np.float64], forget: int) -> npt.NDArray[np.fl
     return np.asarray(margins - margins[..., forget:].mean(axis=-1, keepdims=True), dtype=np.float64)
 
 
-def _split_held_out(size: int, forget: int) -> tuple[npt.NDArray[np.int_], npt.NDArray[np.int_]]:
+def split_held_out(size: int, forget: int) -> tuple[npt.NDArray[np.int_], npt.NDArray[np.int_]]:
     """Return the records to score and the population: every other held-out record, which is then not scored."""
     population = np.arange(forget, size, 2)
     return np.setdiff1d(np.arange(size), population), population
 
 
-def _judged(found: PanelResult, name: str, suffix: str) -> list[Claim]:
+def judged_claims(found: PanelResult, name: str, suffix: str) -> list[Claim]:
     """Claim what one attack shows, on the high side and on the low side."""
     auc, best, low_best = found.auc, found.advantage, found.low_advantage
     n = f"{auc.n[0]} records of the request, {auc.n[1]} never trained"
@@ -171,7 +170,7 @@ def _balanced(advantage: Estimate) -> str:
 
 def _population_claims(own: npt.NDArray[np.float64], forget: int, before: str, suffix: str) -> list[Claim]:
     """Claim how many records of the request lie above the population's threshold, where a threshold exists."""
-    _, population = _split_held_out(len(own), forget)
+    _, population = split_held_out(len(own), forget)
     claims = []
     for rate in FALSE_RATES:
         if len(population) and np.isfinite(population_threshold(own[population], false_rate=rate).value):

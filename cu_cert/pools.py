@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
 from cu_attacks._model_scores import ModelScore, fit_score
 from cu_attacks._types import FloatArray
 from cu_cert.errors import DataError
 from cu_cert.fleet.plan import Member, in_cohorts
+from cu_cert.fleet.signal_matrix import Pool, SignalMatrix, blocks, spooled
 from cu_cert.fleet.store import Entry, Store
 from cu_cert.fleet.worker import Workshop
+from cu_cert.release import Lent
 from cu_cert.signals import Signals, relative
 from cu_certificates.check.coins import coin, derive
 from cu_certificates.check.strict import canonical
@@ -58,7 +58,7 @@ class Way:
     sources: str = ""
 
 
-_TOGETHER: Final = 16
+TOGETHER: Final = 16
 """Slots of a sequence whose models train together: few enough that a clear failure trains hardly more than it opens."""
 
 RETRAIN = Way("retrain", {})
@@ -118,6 +118,8 @@ class Pools:
         pilot_seeds: Seeds of the pilots, which may be older than the plan and serve later audits of the request.
         ways: How each subject's method is called, by subject name; none for an unknown method.
         cohort: Most models that are trained in one program; 1 trains each alone.
+        lent: Originals of the release's fleet, which know no request and may serve other plans, too; ``None`` where
+            every original is the plan's own.
     """
 
     plan: Plan
@@ -125,13 +127,15 @@ class Pools:
     pilot_seeds: Seeds
     ways: Mapping[str, Way]
     cohort: int = 1
+    lent: Lent | None = None
 
     @cached_property
     def pilots(self) -> tuple[tuple[Member, ...], tuple[Member, ...], tuple[Member, ...]]:
         """Originals and retrained models that fit the score, and further retrained ones that centre it."""
         count, seeds = self.plan.sizes.pilots, self.pilot_seeds
+        own = [seeds.original("pilots", slot) for slot in range(count)]
         return (
-            in_cohorts([seeds.original("pilots", slot) for slot in range(count)], self.cohort),
+            in_cohorts(own, self.cohort) if self.lent is None else self.lent.release.pilots(count),
             in_cohorts([seeds.retrained("pilots", slot) for slot in range(count)], self.cohort),
             in_cohorts([seeds.retrained("pilots", slot) for slot in range(count, 2 * count)], self.cohort),
         )
@@ -148,13 +152,14 @@ class Pools:
         The slots that are opened together train together, so that a sequence that ends early has trained few others.
         """
         fixed = self.plan.original == "fixed"
-        part = _TOGETHER if self.plan.designs["procedure"] == "sequential" else len(self.coins)
+        part = TOGETHER if self.plan.designs["procedure"] == "sequential" else len(self.coins)
         found: dict[int, Member] = {}
         for start in range(0, len(self.coins), part):
             slots = range(start, min(start + part, len(self.coins)))
             for bit in (1, 0):
                 of = self.seeds.original if bit else self.seeds.retrained
-                chosen = [slot for slot in slots if self.coins[slot] == bit and not (bit and fixed)]
+                elsewhere = fixed or self.lent is not None
+                chosen = [slot for slot in slots if self.coins[slot] == bit and not (bit and elsewhere)]
                 members = in_cohorts([of("slots", slot) for slot in chosen], self.cohort)
                 found |= dict(zip(chosen, members, strict=True))
         return found
@@ -165,12 +170,21 @@ class Pools:
         slots = [slot for slot, bit in enumerate(self.coins) if bit]
         if self.plan.original == "fixed":
             return dict.fromkeys(slots, self.seeds.original("slots", 0))
+        if self.lent is not None:
+            return dict(zip(slots, self.lent.slots, strict=True))
         return {slot: self._trained[slot] for slot in slots}
 
     @cached_property
     def retrained(self) -> dict[int, Member]:
         """The retrained model of each slot whose coin says "retrained"."""
         return {slot: self._trained[slot] for slot, bit in enumerate(self.coins) if not bit}
+
+    @cached_property
+    def parent(self) -> Member:
+        """The original from which reruns start where the slots have none."""
+        if self.lent is not None and self.lent.judged:
+            return self.lent.members[0]
+        return self.seeds.original("control", 0)
 
     @cached_property
     def control(self) -> tuple[Run, ...]:
@@ -181,7 +195,7 @@ class Pools:
         starts from an original of the main run, which the method code loads, is handed and must leave alone.
         """
         spare = list(self.retrained.values()) if self.plan.reference == "retrain" else []
-        parents = list(self.originals.values()) or [self.seeds.original("control", 0)]
+        parents = list(self.originals.values()) or [self.parent]
         coins = self.seeds.coins("control", self.plan.sizes.control_slots)
         tails = [slot for slot, bit in enumerate(coins) if not bit]
         own = [self.seeds.retrained("control", slot) for slot in tails[len(spare) :]]
@@ -218,7 +232,7 @@ class Pools:
     def artifact(self) -> tuple[Run, ...]:
         """The runs of the artifact question, which all subjects share."""
         sizes = self.plan.sizes
-        original = self.seeds.original("artifact", 0)
+        original = self.seeds.original("artifact", 0) if self.lent is None else self.lent.control
         retrained = [self.seeds.retrained("artifact", slot) for slot in range(sizes.references)]
         references = [
             Run("reference", slot, "retrained", member)
@@ -242,27 +256,39 @@ class Pools:
 
 
 class Bench:
-    """Finished models as numbers.
+    """Finished models as numbers. Their signals lie in a file that is mapped, so memory does not grow with the fleet.
 
     Args:
         workshop: What the models were made with.
+
+    Raises:
+        EnvironmentProblem: The file cannot be written.
     """
 
     def __init__(self, workshop: Workshop) -> None:
         self.workshop = workshop
         self._store = Store(workshop.store)
-        self._memory: dict[str, tuple[Entry, Signals | None]] = {}
+        self._signals = SignalMatrix(len(workshop.forget) + len(workshop.held_out), workshop.store)
+        self._known: dict[str, tuple[Entry, int | None]] = {}
+
+    def _row(self, member: Member) -> tuple[Entry, int | None]:
+        """Return a member's entry and its row of the matrix; none when the run failed or signals are not finite."""
+        key = self.workshop.identity.key(member)
+        if key not in self._known:
+            entry = self._store.entry(key)
+            signals = None
+            if entry is not None and not entry.problem:
+                signals = self._store.signals(key, self.workshop.query)
+            if entry is None or (signals is None and not entry.problem):
+                raise DataError(f"store {self.workshop.store}: model {key[:12]} ({member.label}) is gone; run again")
+            usable = signals is not None and signals.usable
+            self._known[key] = (entry, self._signals.append(signals) if usable and signals is not None else None)
+        return self._known[key]
 
     def result(self, member: Member) -> tuple[Entry, Signals | None]:
         """Return a finished member's entry and signals; no signals when the run failed or they are not finite."""
-        key = self.workshop.identity.key(member)
-        if key not in self._memory:
-            entry = self._store.entry(key)
-            if entry is None:
-                raise DataError(f"store {self.workshop.store}: model {key[:12]} ({member.label}) is gone; run again")
-            signals = None if entry.problem else self._store.signals(key, self.workshop.query)
-            self._memory[key] = (entry, signals if signals is not None and signals.usable else None)
-        return self._memory[key]
+        entry, row = self._row(member)
+        return entry, None if row is None else self._signals[row]
 
     def memory(self, signals: Signals | Sequence[Signals]) -> FloatArray:
         """Return membership signals on the request, relative to held-out records of the same class.
@@ -271,21 +297,21 @@ class Bench:
             signals: One model's signals, or those of several.
 
         Returns:
-            Shape (models, request).
+            Shape (models, request); a memory map when they are many.
         """
         many = [signals] if isinstance(signals, Signals) else signals
-        margins = np.stack([one.margin for one in many])
-        return relative(margins, self.workshop.forget_records, self.workshop.held_out)
+        forget, held_out = self.workshop.forget_records, self.workshop.held_out
+        return spooled((relative(margins, forget, held_out) for margins in blocks(many)), many)
 
-    def pool(self, members: Iterable[Member]) -> list[Signals]:
+    def pool(self, members: Iterable[Member]) -> Sequence[Signals]:
         """Return the signals of those members that did not fail."""
-        found = (self.result(member)[1] for member in members)
-        return [signals for signals in found if signals is not None]
+        rows = (self._row(member)[1] for member in members)
+        return Pool(self._signals, [row for row in rows if row is not None])
 
     def models(self, members: Iterable[Member]) -> "list[torch.nn.Module]":
         """Load the models of those members that did not fail."""
-        sound = [member for member in members if self.result(member)[1] is not None]
-        return [self.workshop.load(self.workshop.identity.key(member)) for member in sound]
+        sound = [member for member in members if self._row(member)[1] is not None]
+        return [self.workshop.model(member) for member in sound]
 
     def fit(self, pools: Pools) -> ModelScore:
         """Fit the frozen score on the pilots.
@@ -295,8 +321,8 @@ class Bench:
         """
         for pool in pools.pilots:
             for member in pool:
-                entry, signals = self.result(member)
-                if signals is None:
+                entry, row = self._row(member)
+                if row is None:
                     problem = entry.problem or "its scores are not finite"
                     raise DataError(
                         f"pilot model failed ({member.label}): {problem}; correct the cause, delete "
@@ -332,5 +358,5 @@ class Bench:
 
     def seconds(self, members: Iterable[Member]) -> list[float]:
         """Return the CPU-seconds of members that did not fail, each without its parent."""
-        found = (self.result(member)[0] for member in members)
+        found = (self._row(member)[0] for member in members)
         return [entry.seconds for entry in found if not entry.problem]

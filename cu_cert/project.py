@@ -48,7 +48,15 @@ _RECIPE_KEYS: Final = (
     ("momentum", 0.9, "Momentum of SGD, in [0, 1)."),
     ("weight_decay", 0.0, "L2 penalty."),
     ("standardize", True, "Scale features by mean and deviation of the records trained on."),
-    ("hidden", (128,), '"mlp" only: the widths of the hidden layers.'),
+    ("hidden", (128,), '"mlp" and "cnn": the widths of the dense hidden layers.'),
+    ("filters", (8, 16), '"cnn" only: the kernels (output channels) of each convolution.'),
+    ("kernel", 3, '"cnn" only: the side of its kernels.'),
+    ("pooling", 2, '"cnn" only: the side of the squares that are averaged after each convolution; 1 for none.'),
+    ("widths", (256,), '"adapter" only: the outputs of each layer of the frozen backbone.'),
+    ("backbone_seed", 0, '"adapter" only: the seed of a random backbone.'),
+    ("backbone", "", '"adapter" only: a model file whose first dense layers are the backbone; empty for a random one.'),
+    ("rank", 8, '"adapter" only: the rank of the adapters.'),
+    ("scale", 1.0, '"adapter" only: what the adapters\' output is multiplied by.'),
 )
 
 

@@ -9,9 +9,9 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean
 
 from cu_attacks._combined import CombinedScore
 from cu_attacks._types import AttackError
@@ -20,9 +20,10 @@ from cu_cert.errors import ConfigError, DataError
 from cu_cert.findings import findings_of
 from cu_cert.fleet.engine import cohort_size, training_device
 from cu_cert.fleet.environment import fingerprint, single_threaded
-from cu_cert.fleet.local import train_fleet
+from cu_cert.fleet.executors import executor_spec, make_executor
 from cu_cert.fleet.plan import fleet_plan
 from cu_cert.fleet.store import Store
+from cu_cert.fleet.train import train_fleet
 from cu_cert.fleet.worker import Workshop
 from cu_cert.forecast import Forecast, forecast, planned_models, shrink, smallest_sizes
 from cu_cert.forget import ResolvedRequest, listed_index, read_ids, resolve_request
@@ -33,6 +34,8 @@ from cu_cert.pools import Bench, Pools, Seeds
 from cu_cert.project import Project, find_project, load_project
 from cu_cert.secrets_store import FOLDER, Secrets, write_private
 from cu_cert.sequential import SlotSequence, first_members, is_sequential, run_sequences
+from cu_cert.shadows import read_shadows
+from cu_cert.sharing import Borrowing, Sharing
 from cu_cert.subjects import SubjectInput, draft_plan, measure_subject, name_method
 from cu_certificates._files import make_folder
 from cu_certificates.check.strict import Rejected
@@ -91,6 +94,7 @@ def audit(
     plan_only: bool = False,
     allow_missing: bool = False,
     allow_underpowered: bool = False,
+    executor: str | None = None,
     quiet: bool = False,
     say: Say = print,
 ) -> Audited:
@@ -113,6 +117,8 @@ def audit(
         plan_only: Stop there, too, but write the plan, whose digest can then be made known before anything is trained.
         allow_missing: Count ids that are not in the data instead of refusing them.
         allow_underpowered: Go on with sizes that do not reach the planned power.
+        executor: Who trains: ``local``, ``ray`` or ``ray:ADDRESS``; default what ``CU_CERT_EXECUTOR`` says, else
+            ``local``. It changes nothing in the certificate.
         quiet: Show no progress.
         say: Receives the lines of plan and forecast.
 
@@ -136,6 +142,7 @@ def audit(
         plan_only=plan_only,
         allow_missing=allow_missing,
         allow_underpowered=allow_underpowered,
+        executor=executor,
         quiet=quiet,
         say=say,
     )
@@ -154,6 +161,7 @@ def audit_subjects(
     plan_only: bool = False,
     allow_missing: bool = False,
     allow_underpowered: bool = False,
+    executor: str | None = None,
     quiet: bool = False,
     say: Say = print,
 ) -> Audited:
@@ -172,6 +180,8 @@ def audit_subjects(
         allow_missing: Count ids that are not in the data instead of refusing them.
         allow_underpowered: Go on with sizes that do not reach the planned power; the verdict is then at best
             INCONCLUSIVE.
+        executor: Who trains: ``local``, ``ray`` or ``ray:ADDRESS``; default what ``CU_CERT_EXECUTOR`` says, else
+            ``local``.
         quiet: Show no progress.
         say: Receives the lines of the plan and forecast.
 
@@ -183,6 +193,7 @@ def audit_subjects(
         CertificateError: A key or the plan is wrong.
     """
     single_threaded()
+    spec = executor_spec(executor)
     signer = signing_key(project.key_path(), key, passphrase) if sign and not (dry_run or plan_only) else None
     dataset = load_records(project.data, project.root)
     listed = read_ids(forget)
@@ -191,8 +202,9 @@ def audit_subjects(
     secrets = Secrets(project.root / FOLDER, keep=not dry_run)
     named = [name_method(project, subject) for subject in subjects]
     plan, request_key = draft_plan(project, subjects, named, workshop, request, secrets)
+    cohort = cohort_size(workshop.recipe, project.audit.engine)
     if budget is not None:
-        plan = fit_budget(plan, budget)
+        plan = fit_budget(plan, budget, project.audit.shadows, cohort if project.audit.share_originals else 1)
     _check_sizes(plan, allow_underpowered, project)
     for line in require_plan(listed_index(listed), plan, project.signing, [subject.out for subject in subjects]):
         say(line)
@@ -203,9 +215,14 @@ def audit_subjects(
         Seeds(seed, plan.digest),
         Seeds(secrets.pilot_seed(plan), ""),
         {subject.name: one.way for subject, one in zip(plan.subjects, named, strict=True) if one.way is not None},
-        cohort_size(workshop.recipe, project.audit.engine),
+        cohort,
     )
-    expected = forecast(plan, pools, workshop, project.audit.workers)
+    borrowing = Borrowing.of(
+        pools, workshop, secrets, request.ids, share=project.audit.share_originals, shadows=project.audit.shadows
+    )
+    pools = borrowing.preview(pools)
+    shadows = borrowing.release.shadows(project.audit.shadows)
+    expected = forecast(plan, pools, workshop, project.audit.workers, shadows)
     for line in expected.lines(plan):
         say(line)
     if "procedure" in project.audit.questions and "procedure" not in plan.questions:
@@ -224,23 +241,29 @@ def audit_subjects(
         write_private(subject.out / "private", request.ids, request_key, seed, kept=kept, padded=padded)
     if plan_only:
         return Audited(plan=plan, forecast=expected, issued=(), key=None, trained=0)
+    pools, use = borrowing.enter(pools, workshop)
     early = is_sequential(plan)
-    workers = project.audit.workers
-    members = first_members(pools) if early else pools.members()
-    trained = train_fleet(fleet_plan(members), workshop, workers=workers, what="training", quiet=quiet)
+    members = [*shadows, *(first_members(pools) if early else pools.members())]
     bench = Bench(workshop)
     opened: Mapping[str, SlotSequence] = {}
     issued: list[Issued] = []
+    held = ExitStack()
+    held.enter_context(Store(workshop.store).hold("audit"))  # so that nothing is cleaned up before it was read
     try:
-        score = bench.fit(pools)
-        Store(workshop.store).note_seconds(workshop.recipe.digest, mean(bench.seconds(pools.pilots[0])))
-        if early:
-            assert isinstance(score, CombinedScore)  # [audit] takes no other where slots are judged one after another
-            opened, more = run_sequences(pools, bench, score, workers=workers, quiet=quiet, say=say)
-            trained += more
+        with make_executor(spec, workshop, project.audit.workers) as crew:
+            trained = train_fleet(fleet_plan(members), workshop, executor=crew, what="training", quiet=quiet)
+            score = bench.fit(pools)
+            if early:
+                assert isinstance(score, CombinedScore)  # [audit] takes no other where slots are judged one by one
+                opened, more = run_sequences(pools, bench, score, executor=crew, quiet=quiet, say=say)
+                trained += more
         scope = scope_of(project, dataset, workshop, request, plan)
+        halves = read_shadows(workshop, shadows) if shadows else None
+        for line in halves.lines() if halves is not None else ():
+            say(line)
+        sharing = Sharing.of(pools, workshop, borrowing.release, use, borrowing.ledger.read())
         for given, planned, name, own in zip(subjects, plan.subjects, named, loaded, strict=True):
-            findings = findings_of(bench, pools, score, planned, name.source, own, opened.get(planned.name))
+            findings = findings_of(bench, pools, score, planned, name.source, own, opened.get(planned.name), halves)
             signing = signer.key if signer else None
             issued.append(
                 write_certificate(
@@ -252,10 +275,13 @@ def audit_subjects(
                     key=signing,
                     secrets=secrets,
                     forget=listed_index(listed),
+                    share=sharing.enter,
                 )
             )
     except (AttackError, Rejected) as problem:
         raise DataError(f"{subjects[len(issued)].model}: nothing was signed: {problem}") from None
+    finally:
+        held.close()
     return Audited(plan=plan, forecast=expected, issued=tuple(issued), key=signer, trained=trained)
 
 
@@ -326,19 +352,19 @@ def _source_name(source: str) -> str:
     return source if source.startswith("python:") else Path(source).name
 
 
-def fit_budget(plan: Plan, budget: int) -> Plan:
+def fit_budget(plan: Plan, budget: int, shadows: int = 0, cohort: int = 1) -> Plan:
     """Shrink slots and references in equal parts until at most ``budget`` models are planned.
 
     Raises:
         ConfigError: The smallest audit that can refute needs more.
     """
     least = smallest_sizes(plan)
-    while (needed := planned_models(plan)) > budget:
+    while (needed := planned_models(plan, cohort) + shadows) > budget:
         smaller = shrink(plan, least)
         if smaller is None:
             raise ConfigError(
                 f"--budget {budget}: the smallest audit that reaches its power needs up to {needed} models; raise the "
-                "budget, or plan fewer pilots or controls in [audit]"
+                "budget, or plan fewer pilots, controls or shadows in [audit]"
             )
         plan = smaller
     return plan

@@ -86,6 +86,14 @@ class Secrets:
             self._remembered("audit.key"), b"release\0" + canonical([recipe, data]), hashlib.sha256
         ).digest()
 
+    def use_tokens(self, ids: Sequence[str]) -> tuple[str, ...]:
+        """Return a keyed hash (16 hexadecimal digits) of each id, ascending, by which requests that overlap are found.
+
+        Who has no key cannot test a guess at an id. Were two ids to share a token, originals would be trained anew.
+        """
+        key = self._remembered("audit.key")
+        return tuple(sorted(hmac.new(key, b"use\0" + name.encode(), hashlib.sha256).hexdigest()[:16] for name in ids))
+
     def drill_seed(self, recipe: str, data: str, canaries: str, candidates: int) -> bytes:
         """Return the 32-byte seed of a drill's candidates and reference models, the same for every method and attempt.
 

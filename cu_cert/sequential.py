@@ -1,6 +1,8 @@
 """Slots judged one after another: train a round, judge it in the plan's order, learn from it, and stop when decided.
 
-What is trained at a time depends on the machine; what is judged, and when it is looked at, on the plan alone. Models
+What is trained at a time depends on the machine; what is judged, and when it is looked at, on the plan alone. A round
+is judged when all its models are finished, in the order of its slots and never in that in which models arrive: edits
+and retrains take different times, and whoever judged the first to arrive would learn the coins from the clock. Models
 that were trained ahead of their turn are looked at by nobody before it, so the evidence has the same bytes with any
 number of processes. Every model comes from the store if it is there, so an interrupted run goes on where it was.
 """
@@ -14,9 +16,10 @@ import numpy as np
 from cu_attacks._model_scores import ModelScore
 from cu_attacks._relearned import Judge, relearn
 from cu_attacks._types import FloatArray
-from cu_cert.fleet.local import Crew, cores, train_fleet
+from cu_cert.fleet.executor import Executor
 from cu_cert.fleet.plan import Member, fleet_plan, in_cohorts
-from cu_cert.pools import RETRAIN, Bench, Pools, Run
+from cu_cert.fleet.train import Driver
+from cu_cert.pools import RETRAIN, TOGETHER, Bench, Pools, Run
 from cu_certificates._design_sequential import betting_terms
 from cu_certificates.check.betting import Ended, Terms, betting_bound, ending, guess_of, mark_of
 from cu_certificates.check.fields import printed
@@ -95,7 +98,7 @@ def controls(pools: Pools) -> tuple[Run, ...]:
     """
     seeds, plan = pools.seeds, pools.plan
     first = betting_terms(plan, plan.subjects[0]).round
-    parents = [original for slot, original in pools.originals.items() if slot < first] or [seeds.original("control", 0)]
+    parents = [original for slot, original in pools.originals.items() if slot < first] or [pools.parent]
     coins = seeds.coins("control", plan.sizes.control_slots)
     tails = [slot for slot, bit in enumerate(coins) if not bit]
     retrained = in_cohorts([seeds.retrained("control", slot) for slot in tails], pools.cohort)
@@ -224,7 +227,7 @@ _WHY = {
 
 
 def run_sequences(
-    pools: Pools, bench: Bench, frozen: ModelScore, *, workers: int, quiet: bool, say: Say
+    pools: Pools, bench: Bench, frozen: ModelScore, *, executor: Executor, quiet: bool, say: Say
 ) -> tuple[dict[str, SlotSequence], int]:
     """Train and judge slots round by round until the sequence of every subject has ended, then the negative control.
 
@@ -232,7 +235,7 @@ def run_sequences(
         pools: The models of the plan; pilots must be finished.
         bench: Measures them.
         frozen: The pilots' score.
-        workers: Processes; 0 for one a processor.
+        executor: Who trains, entered already.
         quiet: Show no progress.
         say: Receives one line a round and subject.
 
@@ -246,24 +249,25 @@ def run_sequences(
     pilots = tuple(bench.memory(bench.pool(pool)) for pool in pools.pilots)
     assert len(pilots) == 3
     trials = [_Trial(pools, bench, frozen, pilots, subject) for subject in pools.plan.subjects]
-    round_ = trials[0].terms.round
-    ahead = round_ * -(-(workers or cores()) // round_)
-    trained = 0
+    driver = Driver(bench.workshop, executor, quiet=quiet)
+    while going := [trial for trial in trials if trial.ended is None]:
+        start, round_, most = going[0].opened, going[0].terms.round, going[0].terms.slots
+        end = min(start + round_, most)
+        wanted, next_ = (
+            fleet_plan(member for trial in going for member in trial.members(slots))
+            for slots in (range(start, end), range(end, min(_sight(pools, executor, end, round_), most)))
+        )
+        driver.finish(wanted, ahead=next_, what=f"training slots {start} to {end - 1}")
+        for trial in going:
+            line = trial.open_round()
+            if not quiet:
+                say(line)
+    control = controls(pools)
+    driver.finish(fleet_plan(run.member for run in control), what="training the negative control")
+    return {trial.subject.name: trial.result(control) for trial in trials}, driver.made
 
-    with Crew(bench.workshop, workers) as crew:
 
-        def train(members: Iterable[Member], what: str) -> int:
-            return train_fleet(fleet_plan(members), bench.workshop, what=what, quiet=quiet, crew=crew)
-
-        while going := [trial for trial in trials if trial.ended is None]:
-            start = going[0].opened
-            members = [member for trial in going for member in trial.members(range(start, start + ahead))]
-            trained += train(members, f"training slots {start} to {min(start + ahead, trials[0].terms.slots) - 1}")
-            for trial in going:
-                while trial.ended is None and trial.opened < start + ahead:
-                    line = trial.open_round()
-                    if not quiet:
-                        say(line)
-        control = controls(pools)
-        trained += train([run.member for run in control], "training the negative control")
-    return {trial.subject.name: trial.result(control) for trial in trials}, trained
+def _sight(pools: Pools, executor: Executor, end: int, round_: int) -> int:
+    """Return the slot up to which idle workers may train ahead: enough for each, never into cohorts not begun yet."""
+    ahead = end + round_ * -(-executor.workers // round_)
+    return ahead if pools.cohort < 2 else min(ahead, TOGETHER * -(-end // TOGETHER))

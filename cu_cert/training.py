@@ -8,7 +8,7 @@ from time import process_time
 from cu_cert.data import load_records
 from cu_cert.fleet.environment import single_threaded
 from cu_cert.fleet.store import Store
-from cu_cert.model_file import Sidecar, file_digest, save_model, write_sidecar
+from cu_cert.model_file import Sidecar, file_digest, require_format, save_model, write_sidecar
 from cu_cert.project import Project
 from cu_cert.rng import Stream
 from cu_cert.signals import measure
@@ -41,6 +41,7 @@ def train_model(project: Project, out: Path) -> Trained:
     Raises:
         CuCertError: Data, recipe or output is wrong.
     """
+    require_format(out)
     single_threaded()
     dataset, recipe = load_records(project.data, project.root), project.make_recipe()
     started = process_time()

@@ -14,6 +14,7 @@ from cu_cert.model_file import (
     file_digest,
     load_into,
     load_state,
+    require_format,
     save_model,
     write_sidecar,
 )
@@ -71,6 +72,7 @@ def unlearn_model(
     Raises:
         CuCertError: An input is wrong, or the method failed.
     """
+    require_format(out)
     single_threaded()
     if model.exists() and out.exists() and out.samefile(model):
         raise ConfigError(f"--out {out}: is the model before, which the audit needs; expected another file")

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from cu_cert.fleet.local import train_fleet
 from cu_cert.fleet.plan import Member, fleet_plan
 from cu_cert.fleet.store import Store
+from cu_cert.fleet.train import train_fleet
 from cu_cert.fleet.worker import Workshop
 from cu_cert.recipes import make_recipe
 from cu_cert.records import make_records
@@ -26,6 +26,31 @@ HELD_OUT = tuple(RECORDS.ids[::5])
 TRAIN, OUTSIDE = RECORDS.without(HELD_OUT), RECORDS.select(HELD_OUT)
 FORGET = TRAIN.ids[3:9]
 OPTIONS: dict[str, object] = {"hidden": [5], "epochs": 2, "batch_size": 16}
+
+FAILS = """
+from dataclasses import dataclass
+
+from cu_cert.errors import MethodError
+from cu_cert.methods import UnlearningMethod, Work
+
+
+@dataclass(frozen=True)
+class Params:
+    pass
+
+
+def work(task):
+    with open(__file__ + ".calls", "a") as calls:
+        calls.write("x")
+    raise MethodError("refused, for a reason of its own")
+
+
+METHOD = UnlearningMethod(
+    name="fails", kind="approximate", guarantee="none", level="EMPIRICAL", needs=frozenset({"original"}),
+    paper="none", summary="always refuses", params_type=Params, work=work,
+)
+"""
+"""A method that refuses; it leaves a mark in fails.py.calls each time."""
 
 
 def workshop(store: Path, **changes: Any) -> Workshop:

@@ -11,14 +11,17 @@ from small_project import SMALLEST, files_below, fix_secrets, store_of, write_pr
 
 from cu_cert.cli.main import run
 from cu_cert.errors import ConfigError, DataError
+from cu_cert.fleet.engine import cohort_size
 from cu_cert.fleet.worker import Workshop
 from cu_cert.pools import Seeds
 from cu_cert.project import Project, load_project
 from cu_cert.protocol import Audited, audit_subjects
+from cu_cert.release import BLOCK, filled
 from cu_cert.secrets_store import FOLDER, Secrets
 from cu_cert.subjects import SubjectInput, name_method
 from cu_cert.training import train_model
 from cu_cert.unlearning import unlearn_model
+from cu_cert.uses import Ledger
 from cu_certificates.check.result import VERDICTS, CheckResult
 from cu_certificates.log import load_log
 
@@ -139,10 +142,11 @@ def test_subjects_share_all_models_but_their_edits(four: tuple[Path, Audited]) -
     sizes = done.plan.sizes
     control = sum(row.get("group") == "negative" for row in tables[0])
     assert done.trained == done.forecast.models
-    assert done.trained == (
-        3 * sizes.pilots + sizes.slots + 4 * heads + control + sizes.references + 1 + sizes.negatives
-    )
-    assert len(list(store_of(folder).rglob("*.json"))) == done.trained
+    recipe = load_project(folder / "cu-cert.toml").make_recipe()
+    originals = [filled(count, cohort_size(recipe, "auto")) for count in (sizes.pilots, heads + 1)]
+    retrained = 2 * sizes.pilots + (sizes.slots - heads) + sizes.references
+    assert done.trained == sum(originals) + retrained + 4 * heads + control + sizes.negatives
+    assert len(list(store_of(folder).glob("*/*.json"))) == done.trained
 
 
 # The method: from the option, the sidecar, the project, or from nowhere
@@ -286,15 +290,22 @@ def test_an_underpowered_audit_refutes_or_is_inconclusive(folder: Path) -> None:
 
 def test_the_plan_stands_on_disk_before_any_of_its_models(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plans = []
-    train = Workshop._train
 
-    def watched(workshop: Workshop, *arguments: object) -> object:
-        plans.append((folder / "out" / "plan.json").read_bytes())
-        return train(workshop, *arguments)  # type: ignore[arg-type]
+    def watched(name: str) -> None:
+        train = getattr(Workshop, name)
 
-    monkeypatch.setattr(Workshop, "_train", watched)
-    done = audited(folder, subject(folder, "npo.pt"))
+        def look(workshop: Workshop, *arguments: object) -> object:
+            plans.append((folder / "out" / "plan.json").read_bytes())
+            return train(workshop, *arguments)
+
+        monkeypatch.setattr(Workshop, name, look)
+
+    watched("_train")
+    watched("_train_cohort")
+    done = audited(folder, subject(folder, "npo.pt"), project=changed(folder, engine="single"))
     assert len(plans) == done.trained
+    audited(folder, subject(folder, "npo.pt"))
+    assert len(plans) > done.trained
     assert set(plans) == {done.plan.to_bytes()}
     written = (folder / "out" / "plan.json").stat().st_mtime_ns
     assert all(path.stat().st_mtime_ns >= written for path in store_of(folder).glob("*/*.json"))
@@ -369,8 +380,13 @@ def test_a_new_attempt_throws_new_coins(folder: Path) -> None:
     second = audited(folder, subject(folder, "npo.pt"), project=changed(folder, attempt=2))
     assert result_of(second).predicate["plan"]["attempt"] == 2
     assert second.plan.seed_commitment != first.plan.seed_commitment
-    # All models are new but the pilots, which no plan judges.
-    assert second.trained == second.forecast.models - 3 * second.plan.sizes.pilots
+    # All models are new but the pilots, which no plan judges, and originals of the release that no plan judged yet.
+    lent = [set(use.judged) for use in Ledger(Secrets(folder / FOLDER)).read()]
+    assert not lent[0] & lent[1]
+    recipe, pilots = load_project(folder / "cu-cert.toml").make_recipe(), second.plan.sizes.pilots
+    cohort = cohort_size(recipe, "auto")
+    there = min(cohort, BLOCK) if filled(len(lent[0]), cohort) > len(lent[0]) else 0
+    assert second.trained == second.forecast.models - 2 * pilots - filled(pilots, cohort) - there
     secrets = Secrets(folder / FOLDER)
     coins = {Seeds(secrets.audit_seed(done.plan), done.plan.digest).coins("slots", 200) for done in (first, second)}
     assert len(coins) == 2

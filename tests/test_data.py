@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import os
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from cu_cert.data import DataConfig, Dataset, load_records
 from cu_cert.data._holdout import is_held_out
-from cu_cert.data.csv_table import one_hot
+from cu_cert.data._table import one_hot
 from cu_cert.errors import DataError
 from cu_cert.records import make_records
 
@@ -224,7 +225,7 @@ def test_wrong_csv_cells_are_named_with_line_id_and_column(tmp_path: Path, old: 
     ("text", "message"),
     [
         ("", r"is empty; expected a header line"),
-        ("id,a,w,label\n", r"has a header but no row"),
+        ("id,a,w,label\n", r"has no row; expected at least one record"),
         ("id;a;w;label\n1;2;3;4\n", r"d\.csv:1: the header has no comma"),
         ("id,a,w,label\nr1,1,w,n\nr2,2,w,n\n", r"only one class \('n'\)"),
     ],
@@ -250,6 +251,77 @@ def test_csv_without_feature_columns(tmp_path: Path) -> None:
     bare = DataConfig(source="d.csv", id_column="id", label_column="label")
     with pytest.raises(DataError, match=r"name no column; .*The columns are id, a, w, label"):
         load_csv(tmp_path, rows(), bare)
+
+
+ADULT = "39, State-gov, ?, <=50K\n50, ?, Bachelors, >50K\n39, State-gov, ?, <=50K\n\n28, Private, 11th, <=50K\n"
+BARE = DataConfig(
+    source="csv:d.csv",
+    columns=("age", "work", "school", "income"),
+    ids="content",
+    label_column="income",
+    numeric=("age",),
+    categorical=("work", "school"),
+    missing=("?",),
+    buckets=4,
+    holdout="1/2",
+)
+
+
+def test_a_table_without_header_ids_and_some_values(tmp_path: Path) -> None:
+    records = load_csv(tmp_path, ADULT + "".join(f"{n}, Private, 11th, <=50K\n" for n in range(20)), BARE).records
+    assert records.x.shape == (24, (1 + 1) + 2 * (4 + 1))
+    twice = [name for name in records.ids if name.endswith("/2")]
+    assert len(twice) == 1
+    (gap,) = {name for name in records.ids if records.x[records.ids.index(name), 6] == 1}
+    row = records.select([gap]).x[0].tolist()
+    assert row == [50, 0, 0, 0, 0, 0, 1, *one_hot("school", "Bachelors", 4), 0]
+
+
+def test_ids_by_content_of_a_table_know_neither_order_nor_features(tmp_path: Path) -> None:
+    text = "".join(f"{n // 2}, w{n % 3}, s{n}, {'<>'[n % 2]}=50K\n" for n in range(20))
+    full = load_csv(tmp_path, text, BARE).records
+    lines = text.splitlines(keepends=True)
+    assert load_csv(tmp_path, "".join(reversed(lines)), BARE).records.digest == full.digest
+    less = load_csv(tmp_path, "".join(lines[3:]), BARE).records
+    assert less.digest == full.select(less.ids).digest
+    assert load_csv(tmp_path, text, replace(BARE, categorical=("work",))).records.ids == full.ids
+
+
+@pytest.mark.parametrize(
+    ("text", "change", "message"),
+    [
+        ("age,work,school,income\n" + ADULT, {}, r"d\.csv:1: is a header line; take columns out of \[data\]"),
+        ("39, State-gov, ?\n", {}, r"d\.csv:1: 3 cells, but \[data\] columns names 4 columns"),
+        (
+            ADULT,
+            {"columns": ()},
+            r"d\.csv:1: has no column 'income'; .*If the first line is a record, name the columns",
+        ),
+        (ADULT, {"label_column": "pay"}, r"d\.csv: has no column 'pay'; The columns are age, work, school, income"),
+        (
+            ADULT.replace("28", "?"),
+            {"missing": ()},
+            r"d\.csv:5: id '[0-9a-f]{32}' has '\?' in column 'age'; expected a",
+        ),
+        (ADULT.replace("<=50K", "?"), {}, r"d\.csv:1: id '[0-9a-f]{32}' has no value in column 'income'"),
+        ("", {}, r"d\.csv: is empty"),
+    ],
+)
+def test_wrong_tables_without_header(tmp_path: Path, text: str, change: dict[str, object], message: str) -> None:
+    config = replace(BARE, **change)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=message):
+        load_csv(tmp_path, text, config)
+
+
+def test_init_sees_a_missing_header_and_what_stands_for_no_value(tmp_path: Path) -> None:
+    from cu_cert.data._guess import guess
+
+    (tmp_path / "d.data").write_text(ADULT + "28, Private, HS, >50K\n")
+    found = guess(tmp_path / "d.data", tmp_path)
+    assert found.config.columns == ("c1", "c2", "c3", "c4")
+    assert (found.config.ids, found.config.missing) == ("content", ("?",))
+    assert any("in 3 cells of c2, c3; they count as no value" in reason for reason in found.reasons)
+    load_records(replace(found.config, holdout="2/3"), tmp_path)
 
 
 # npz ------------------------------------------------------------------------------------------------------------------
@@ -284,8 +356,8 @@ def test_npz_with_names_bytes_and_numbers(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"ids": None}, r"d\.npz: has no array 'ids'; .*A row number is no id"),
-        ({"x": None}, r"has no array 'x' or 'X' or 'features'; .*It holds ids, y"),
-        ({"y": None}, r"has no array 'y' or 'labels'"),
+        ({"x": None}, r"has no array 'x' or 'X' or 'features' or 'data'; .*It holds ids, y"),
+        ({"y": None}, r"has no array 'y' or 'labels' or 'fine_labels'"),
         ({"X": np.zeros((20, 3))}, r"has the arrays x and X; expected only one"),
         ({"ids": np.array([{}] * 20, dtype=object)}, r"holds Python objects, and reading those runs code"),
         ({"ids": np.zeros((20, 2))}, r"array 'ids' has type float64 and shape \(20, 2\)"),
@@ -310,6 +382,28 @@ def test_wrong_npz_files(tmp_path: Path, change: dict[str, object], message: str
     save(tmp_path, **arrays)
     with pytest.raises(DataError, match=message):
         load_records(NPZ, tmp_path)
+
+
+def test_npz_without_ids_of_its_own(tmp_path: Path) -> None:
+    arrays = good()
+    del arrays["ids"]
+    save(tmp_path, **arrays)
+    full = load_records(replace(NPZ, ids="content"), tmp_path).records
+    save(tmp_path, **{name: np.asarray(values)[3:] for name, values in arrays.items()})
+    less = load_records(replace(NPZ, ids="content"), tmp_path).records
+    assert less.digest == full.select(less.ids).digest
+    save(tmp_path, x=np.zeros((4, 2)), y=np.zeros(3))
+    with pytest.raises(DataError, match=r"labels of shape \(3,\); expected one row of features and one label"):
+        load_records(replace(NPZ, ids="content"), tmp_path)
+
+
+def test_cifar10_as_it_lies_there(data_folder: Path, tmp_path: Path) -> None:
+    source = data_folder / "cifar10" / "train.npz"
+    if not source.is_file():
+        pytest.skip("CU_CERT_DATA holds no cifar10/train.npz")
+    records = load_records(DataConfig(source=str(source)), tmp_path).records
+    assert records.x.shape == (5000, 3072)
+    assert records.ids[0].endswith(".png")
 
 
 def test_npz_files_that_cannot_be_read(tmp_path: Path) -> None:
@@ -364,5 +458,6 @@ def test_adult(tmp_path: Path) -> None:
     assert (found.id_column, found.label_column, found.classes) == ("id", "income", ("<=50K", ">50K"))
     assert set(found.numeric) == {"age", "fnlwgt", "education_num", "gain", "loss", "hours"}
     data = load_records(found, tmp_path)
-    assert data.records.x.shape == (4000, 6 + 8 * 8)
+    assert found.missing == ("?",)
+    assert data.records.x.shape == (4000, 6 * (1 + 1) + 8 * (8 + 1))
     assert 0.2 < data.records.y.mean() < 0.3

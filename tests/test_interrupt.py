@@ -121,7 +121,7 @@ def test_ctrl_c_and_sudden_death_lose_nothing_and_change_nothing(project: Path, 
     assert finished(cut).items() >= kept_later.items()
     entries = list(store_of(cut).glob("*/*.json"))
     assert len(entries) == outcome["models"]
-    assert outcome["trained"] <= outcome["models"] - sum(path.endswith(".npz") for path in kept_later)
+    assert outcome["trained"] <= outcome["models"] - sum(path.endswith(".sig") for path in kept_later)
     assert not living(process.pid)
 
     # The copy runs in this process, on one core, in one go.

@@ -193,12 +193,18 @@ def test_the_public_numbers_of_both_sizes_are_alike_in_kind(padded: Audits) -> N
     first, second = (documents(padded[size]) for size in SIZES)
     for name in ("certificate", "plan"):
         assert [place for place, _ in leaves(first[name])] == [place for place, _ in leaves(second[name])]
-    # In slots.jsonl only the slots whose coin shows "unlearned" have a second row.
-    lengths = (
-        {name: len(rows) for name, rows in found["evidence"].items() if name != "slots.jsonl"}
-        for found in (first, second)
-    )
-    assert next(lengths) == next(lengths)
+    # In slots.jsonl only the slots whose coin shows "unlearned" have a second row, and in shared.jsonl an original.
+    by_coins = ("slots.jsonl", "shared.jsonl")
+    found = [
+        {name: len(rows) for name, rows in one["evidence"].items() if name not in by_coins} for one in (first, second)
+    ]
+    assert found[0] == found[1]
+    spare = [
+        len(one["evidence"]["shared.jsonl"])
+        - sum(row.get("role") == "unlearned" for row in one["evidence"]["slots.jsonl"])
+        for one in (first, second)
+    ]
+    assert spare[0] == spare[1] > 0
     assert len(first["report"]) == len(second["report"])
     for found in (first, second):
         predicate = found["certificate"]

@@ -55,6 +55,7 @@ def test_the_files_handed_on_are_the_documented_ones(done: Finished) -> None:
         "evidence/artifact.jsonl",
         "evidence/distances.jsonl",
         "evidence/pilots.jsonl",
+        "evidence/shared.jsonl",
         "evidence/slots.jsonl",
         "evidence/utility.jsonl",
         "plan.json",

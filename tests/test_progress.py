@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from cu_cert.fleet import local
-from cu_cert.fleet.local import Progress, clock
+from cu_cert.fleet import progress as module
+from cu_cert.fleet.progress import Progress, clock
 
 
 class Clock:
@@ -27,7 +27,7 @@ class Screen(io.StringIO):
 @pytest.fixture
 def time(monkeypatch: pytest.MonkeyPatch) -> Clock:
     found = Clock()
-    monkeypatch.setattr(local, "time", found)
+    monkeypatch.setattr(module, "time", found)
     return found
 
 

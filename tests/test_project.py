@@ -33,6 +33,8 @@ from cu_cert.project import (
     init_project,
     load_project,
 )
+from cu_cert.recipes.adapter import AdapterParams
+from cu_cert.recipes.cnn import CnnParams
 from cu_cert.recipes.mlp import MlpParams
 from cu_certificates.policy import load_policy
 
@@ -169,9 +171,18 @@ verdict = ["NOT_REFUTED"]
             r":3: \[unlearning\] parameters = .*no parameters without a meth",
         ),
         ("[unlearning]\nmethod = 'npo'\nparameters = 3", r":4: \[unlearning\] parameters = 3; expected a table"),
-        ("[data]\nsource = 'x.parquet'", r":3: \[data\] source = \"x.parquet\"; expected \"digits\", a path that ends"),
-        ("[data]\nsource = 'x.csv'", r":2: \[data\] id_column = \"\"; expected the name of a CSV column"),
-        ("[data]\nid_column = 'id'", r":3: \[data\] id_column = \"id\"; expected no id_column: the source is not a C"),
+        (
+            "[data]\nsource = 'x.json'",
+            r":3: \[data\] source = \"x.json\"; expected \"digits\", .* a \.npz file, a \.csv",
+        ),
+        (
+            "[data]\nsource = 'x.csv'",
+            r":2: \[data\] id_column = \"\"; expected a value for id_column or ids: the source is a",
+        ),
+        (
+            "[data]\nid_column = 'id'",
+            r":3: \[data\] id_column = \"id\"; expected no id_column: the source is not a \.csv file or",
+        ),
         ("[data]\nnumeric = ['a']", r":3: \[data\] numeric = \(?.*expected no numeric"),
         ("[data]\nholdout = '1'", r":3: \[data\] holdout = \"1\"; expected a share above 0 and below 1"),
         ("[data]\nholdout = '1/0'", r":3: \[data\] holdout = \"1/0\"; expected a fraction that does not"),
@@ -262,8 +273,10 @@ def test_options_that_are_switched_off_are_good_toml_too() -> None:
 
 
 def test_the_recipe_keys_in_the_text_are_those_of_the_recipes() -> None:
-    declared = {field.name: field.default for field in dataclasses.fields(MlpParams)}
-    assert {key: default for key, default, _ in _RECIPE_KEYS} == declared
+    kinds = (MlpParams, CnnParams, AdapterParams)
+    declared = {(field.name, field.default) for kind in kinds for field in dataclasses.fields(kind)}
+    assert {(key, default) for key, default, _ in _RECIPE_KEYS} == declared
+    assert len({key for key, _ in declared}) == len(declared)
 
 
 words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)
@@ -353,13 +366,12 @@ def test_init_leaves_free_text_out_and_takes_unnamed_ids(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("d.csv", "a,label\n1,x\n1,y\n", r"d\.csv: no column can be the id"),
-        ("d.csv", "a,label\n1.5,x\n2.5,y\n3.5,x\n", r"no column can be the id.*A row number is no id"),
+        ("d.csv", "a,label\n1,x\n1,y\n", r"d\.csv: no column is left to learn from; a is left out: it is the same"),
         ("d.csv", "id,v\na,1.5\nb,1.5\n", r"no column can be the label"),
         ("d.csv", "id,label\na,x\nb,y\n", r"no column is left to learn from"),
-        ("d.csv", "id,label\n", r"has a header but no row"),
+        ("d.csv", "id,label\n", r"has no row; expected at least one record"),
         ("d.csv", "", r"is empty; expected a header"),
-        ("d.json", "{}", r"ends in \.json; expected a \.csv or \.npz"),
+        ("d.json", "{}", r"ends in \.json; expected \"digits\", .*a \.csv file"),
         ("d.npz", "junk", r"is not an \.npz archive"),
     ],
 )

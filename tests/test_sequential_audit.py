@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,19 +11,19 @@ from typing import Any
 
 import pytest
 from conftest import SLOW
-from small_fleet import bits, trained, workshop
+from hostile import ORDERS, Hostile
 from small_project import SMALLEST, files_below, fix_secrets, predicate_of, store_of, write_project
 
-import cu_cert.sequential
 from benchmarks.sequential import Outcome, Row, main, to_json, to_text
 from cu_cert.cli.main import run
 from cu_cert.errors import ConfigError, Interrupted, MethodError
-from cu_cert.fleet.local import Crew, train_fleet
-from cu_cert.fleet.plan import FleetPlan, Member, fleet_plan
+from cu_cert.fleet.plan import FleetPlan, Member
+from cu_cert.fleet.train import Driver
 from cu_cert.fleet.worker import Workshop
 from cu_cert.forecast import planned_models, smallest_sizes
 from cu_cert.project import Project, load_project
 from cu_cert.protocol import Audited, audit_subjects
+from cu_cert.release import BLOCK
 from cu_cert.subjects import SubjectInput
 from cu_cert.training import train_model
 from cu_cert.unlearning import unlearn_model
@@ -194,31 +194,28 @@ def test_processes_and_what_is_trained_ahead_change_no_byte(folder: Path, monkey
     found = {}
     for workers in (1, 2):
         own = Path(shutil.copytree(folder, folder.parent / f"workers-{workers}"))
-        done = audited(own, "retrain", project=changed(own, workers=workers))
-        found[workers] = (done, own)
-    # A machine that trains seven at a time opens four slots and has trained eight.
-    own = Path(shutil.copytree(folder, folder.parent / "ahead"))
-
-    def alone(plan: FleetPlan, workshop: Workshop, **options: Any) -> int:
-        return train_fleet(plan, workshop, **options | {"workers": 1, "crew": None})
-
-    monkeypatch.setattr(cu_cert.sequential, "train_fleet", alone)
-    monkeypatch.setattr("cu_cert.protocol.train_fleet", alone)
-    found[7] = (audited(own, "retrain", project=changed(own, workers=7)), own)
+        found[str(workers)] = (audited(own, "retrain", project=changed(own, workers=workers)), own)
+    # On a machine that trains seven at a time, idle workers begin the slots of rounds that are not judged yet; and
+    # models arrive in orders that tell the coins.
+    for name, order in ORDERS.items():
+        own = Path(shutil.copytree(folder, folder.parent / name))
+        monkeypatch.setattr("cu_cert.protocol.make_executor", lambda _, shop, __, order=order: Hostile(shop, 7, order))
+        found[name] = (audited(own, "retrain"), own)
     evidence = {
-        workers: {name: data for name, data in files_below(own).items() if "evidence/" in name or "plan.json" in name}
-        for workers, (_, own) in found.items()
+        name: {path: data for path, data in files_below(own).items() if "evidence/" in path or "plan.json" in path}
+        for name, (_, own) in found.items()
     }
-    assert len(evidence[1]) == 4
-    assert evidence[1] == evidence[2] == evidence[7]
-    verdicts = {workers: [issued.result.stated for issued in done.issued] for workers, (done, _) in found.items()}
-    assert verdicts[1] == verdicts[2] == verdicts[7]
-    assert found[1][0].trained == found[2][0].trained <= found[7][0].trained
+    assert len(evidence["1"]) >= 4
+    assert all(one == evidence["1"] for one in evidence.values())
+    verdicts = {name: [issued.result.stated for issued in done.issued] for name, (done, _) in found.items()}
+    assert all(one == verdicts["1"] for one in verdicts.values())
+    trained = {name: done.trained for name, (done, _) in found.items()}
+    assert trained["1"] == min(trained.values())
 
 
 def test_an_interrupted_run_goes_on_and_makes_nothing_twice(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Path(shutil.copytree(folder, folder.parent / "whole"))
-    done = audited(whole, "npo")
+    done = audited(whole, "npo", project=changed(whole, engine="single"))
     train, made = Workshop._train, []
 
     def stopping(limit: int) -> Any:
@@ -234,10 +231,10 @@ def test_an_interrupted_run_goes_on_and_makes_nothing_twice(folder: Path, monkey
     for limit in (5, pilots + 3, pilots + 9, done.trained - 2):
         monkeypatch.setattr(Workshop, "_train", stopping(limit))
         with pytest.raises(Interrupted, match="run the same command to go on"):
-            audited(folder, "npo")
+            audited(folder, "npo", project=changed(folder, engine="single"))
         assert not (folder / "npo/certificate.sigstore.json").exists()
     monkeypatch.setattr(Workshop, "_train", stopping(10**6))
-    again = audited(folder, "npo")
+    again = audited(folder, "npo", project=changed(folder, engine="single"))
     assert len(made) == done.trained
     assert again.trained == 2
     for name in ("slots", "pilots"):
@@ -253,7 +250,7 @@ def test_a_dry_run_names_the_expected_and_the_most_models(folder: Path) -> None:
     done = audited(folder, "npo", said=said, dry_run=True)
     assert done.forecast.expected is not None
     assert f"at most {done.forecast.models} models, about {done.forecast.expected} when there is nothing" in said[0]
-    assert done.forecast.models <= planned_models(done.plan)
+    assert done.forecast.models <= planned_models(done.plan, BLOCK)
     assert done.plan.to_json()["procedure"] == {
         "design": "sequential",
         "slots": 32,
@@ -283,7 +280,7 @@ def test_sizes_that_cannot_show_enough_are_refused_with_the_smallest(folder: Pat
 
 def test_a_budget_shrinks_the_most_and_keeps_the_control(folder: Path) -> None:
     large = changed(folder, slots=64, references=90, questions=BOTH)
-    most = planned_models(audited(folder, "npo", project=large, dry_run=True).plan)
+    most = planned_models(audited(folder, "npo", project=large, dry_run=True).plan, BLOCK)
     done = audited(folder, "npo", project=large, budget=most - 60, dry_run=True)
     assert done.forecast.models <= most - 60
     assert done.plan.sizes.slots < 64
@@ -331,37 +328,33 @@ def test_the_command_line_audits_checks_and_gates(
     assert found["expected"] < found["models"]
 
 
-def members_of(plans: Iterable[FleetPlan]) -> list[str]:
-    return [member.seed for plan in plans for group in plan.groups for member in group]
-
-
 def test_a_round_trains_no_more_than_its_slots(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plans: list[FleetPlan] = []
+    finish = Driver.finish
 
-    def watched(plan: FleetPlan, workshop: Workshop, **options: Any) -> int:
+    def watched(driver: Driver, plan: FleetPlan, **options: Any) -> None:
         plans.append(plan)
-        return train_fleet(plan, workshop, **options)
+        finish(driver, plan, **options)
 
-    monkeypatch.setattr(cu_cert.sequential, "train_fleet", watched)
+    monkeypatch.setattr(Driver, "finish", watched)
     done = audited(folder, "identity")
     opened = claim(done.issued[0].result, "c-eps-procedure")["opened"]
-    assert len(plans) == opened // 4 + 1  # its rounds and the negative control
-    seeds = members_of(plans)
-    assert len(set(seeds)) == done.trained - 12
+    assert len(plans) == 1 + opened // 4 + 1  # what is needed anyway, its rounds, and the negative control
+    seeds = {member.seed for plan in plans for group in plan.groups for member in group}
+    assert len(seeds) == done.trained
 
 
-def test_a_crew_serves_fleets_one_after_another(tmp_path: Path) -> None:
-    shop = workshop(tmp_path)
-    with Crew(shop, 2) as crew:
-        assert train_fleet(fleet_plan([trained(1), trained(2)]), shop, quiet=True, crew=crew) == 2
-        first = crew.pool()
-        assert train_fleet(fleet_plan([trained(2), trained(3)]), shop, quiet=True, crew=crew) == 1
-        assert crew.pool() is first is not None
-    alone = workshop(tmp_path / "alone")
-    with Crew(alone, 1) as crew:
-        assert crew.pool() is None
-        assert train_fleet(fleet_plan([trained(1)]), alone, quiet=True, crew=crew) == 1
-    assert bits([trained(1)], shop) == bits([trained(1)], alone)
+@pytest.mark.parametrize("workers", [1, 7])
+def test_a_clear_failure_trains_only_the_cohorts_of_its_slots(
+    workers: int, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cu_cert.protocol.make_executor", lambda _, shop, __: Hostile(shop, workers, ORDERS["random"]))
+    done = audited(folder, "identity", project=changed(folder, slots=64, engine="auto"))
+    found = claim(done.issued[0].result, "c-eps-procedure")
+    assert (found["ended"], found["opened"] <= 24) == ("refuted", True)
+    labels = [json.loads(path.read_bytes())["label"] for path in store_of(folder).glob("*/*.json")]
+    slots = {int(label.split()[1].rstrip(",")) for label in labels if label.startswith("slots ")}
+    assert max(slots) < 16 * -(-found["opened"] // 16)  # cohorts are of sixteen slots
 
 
 # The benchmark

@@ -6,6 +6,7 @@ import hashlib
 import os
 import secrets
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -168,3 +169,29 @@ def write_atomic(path: Path, data: bytes, *, what: str, mode: int = 0o666) -> No
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise _unwritable(path, what, error) from None
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, what: str, mode: int = 0o666) -> Iterator[None]:
+    """Hold a lock file; whoever else wants it waits, and a process that is killed lets go of it.
+
+    Args:
+        path: The lock file, made when absent; its folder must exist.
+        what: How the locked thing is called in an error message.
+        mode: Rights of the lock file, before the user's umask.
+
+    Raises:
+        UsageError: The lock file cannot be written.
+    """
+    try:
+        import fcntl
+    except ImportError:  # no such locks on this system: two processes at once may then disturb each other
+        yield
+        return
+    try:
+        stream = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, mode), "wb")
+    except OSError as error:
+        raise UsageError(f"{what} {str(path)!r}: cannot be written ({error.strerror}); check its rights") from None
+    with stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield

@@ -18,6 +18,7 @@ from cu_certificates._fields import (
     guess_share,
     mapping,
     objects,
+    sequence,
     short,
     text,
     truth,
@@ -32,6 +33,9 @@ from cu_certificates._plot_power import power
 from cu_certificates._plots import plots
 from cu_certificates._rows import QUESTIONS, Row, rows, void_bounds
 from cu_certificates._wording import Wording
+
+_NUMBERS: Final = 8
+"""So many certificates of one plan are named; a plan about several models has as many."""
 
 UTILITY_TYPES: Final = ("utility", "cp", "count")
 
@@ -197,6 +201,7 @@ def _plan(predicate: Mapping[str, Any], claims: list[dict[str, Any]], t: Wording
         "digest": text(predicate, "plan.digest.sha256"),
         "seed": text(predicate, "plan.seedCommitment.sha256"),
         "attempt": text(predicate, "plan.attempt"),
+        "shared": _shared(predicate, t),
         "questions": tuple(
             (question_title(name, t), _asked(name, predicate, t)) for name in words(predicate, "plan.questions")
         ),
@@ -215,6 +220,29 @@ def _plan(predicate: Mapping[str, Any], claims: list[dict[str, Any]], t: Wording
         ),
         "power": tuple(_power(claim, t) for claim in claims if word(claim, "type") == "power"),
     }
+
+
+def _shared(predicate: Mapping[str, Any], t: Wording) -> str:
+    """Return with which other plans models are shared, the last ones first; empty where none are."""
+    if not mapping(predicate, "sharing"):
+        return ""
+    older = field(predicate, "sharing.older") is True
+    said = [t("plan.shared_older")] if older else []
+    latest = objects(predicate, "sharing.latest")
+    others = []
+    for plan in reversed(latest):
+        digest = text(plan, "plan")[:16]
+        certificates = [number for number in sequence(plan, "certificates") if isinstance(number, int)]
+        numbers = ", ".join(str(number) for number in certificates[:_NUMBERS])
+        named = t("plan.shared_with", plan=digest, numbers=numbers) if numbers else t("plan.shared_open", plan=digest)
+        others.append(named)
+    every = field(predicate, "sharing.plans")
+    if isinstance(every, int) and every > len(latest):
+        others.append(t("plan.shared_more", count=str(every - len(latest))))
+    if others:
+        listed = t("word.clauses").join(others)
+        said.append(t("plan.shared_text", count=text(predicate, "sharing.models"), others=listed))
+    return " ".join(said)
 
 
 def _split(predicate: Mapping[str, Any], t: Wording) -> list[str]:

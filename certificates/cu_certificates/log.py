@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from cu_certificates._files import kind_of, make_folder, read_bytes, write_atomic
+from cu_certificates._files import kind_of, locked, make_folder, read_bytes, write_atomic
 from cu_certificates._log_lines import Entry, LoggedCertificate, read_line
 from cu_certificates.check.strict import Rejected
 from cu_certificates.errors import UntrustedError, UsageError
@@ -279,7 +279,7 @@ def open_log(path: Path) -> Iterator[OpenLog]:
         UsageError: It is damaged, or cannot be read or written.
     """
     make_folder(path.parent)
-    with _lock(path.with_name(path.name + ".lock")):
+    with locked(path.with_name(path.name + ".lock"), what="log"):
         try:
             data = read_bytes(path, what="log", max_bytes=MAX_LOG) if kind_of(path) != "absent" else b""
             found = Log.read(data)
@@ -288,22 +288,6 @@ def open_log(path: Path) -> Iterator[OpenLog]:
                 f"log {str(path)!r}: {problem}; restore it from a copy, since certificates name its root"
             ) from None
         yield OpenLog(path, found)
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    try:
-        import fcntl
-    except ImportError:  # no such locks on this system: two audits at once may then give one number twice
-        yield
-        return
-    try:
-        stream = path.open("wb")
-    except OSError as error:
-        raise UsageError(f"log {str(path)!r}: cannot be written ({error.strerror}); check its rights") from None
-    with stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)  # released with the file, also when the process is killed
-        yield
 
 
 def nearest_log(start: Path) -> Path | None:

@@ -23,6 +23,15 @@ EvidenceOption = Annotated[
         help="Folder with plan.json and the evidence files. Default: the folder of FILE.",
     ),
 ]
+ExecutorOption = Annotated[
+    str | None,
+    typer.Option(
+        "--executor",
+        metavar="local|ray|ray:ADDRESS",
+        help="Where models are trained. Default: the environment variable CU_CERT_EXECUTOR, else local.",
+        show_default=False,
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 

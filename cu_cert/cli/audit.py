@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cu_cert.cli._options import JsonOption, echo_json, settings
+from cu_cert.cli._options import ExecutorOption, JsonOption, echo_json, settings
 
 
 def command(
@@ -69,6 +69,7 @@ def command(
     allow_underpowered: Annotated[
         bool, typer.Option("--allow-underpowered", help="Go on with sizes that do not reach the planned power.")
     ] = False,
+    executor: ExecutorOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure whether a deletion took, and write a signed certificate; exits 0 whatever the verdict."""
@@ -91,6 +92,7 @@ def command(
             "--gate": gate,
             "--trust": trust is not None,
             "--allow-missing": allow_missing,
+            "--executor": executor is not None,
         }
         run_scores(
             scores,
@@ -117,8 +119,8 @@ def command(
         raise ConfigError("--procedure none: does not go with --method or --set; leave one of them out")
     if options and method is None:
         raise ConfigError("--set: belongs to --method; name the method too")
-    if no_retrain and (budget is not None or allow_underpowered):
-        raise ConfigError("--no-retrain: trains no model; leave out --budget and --allow-underpowered")
+    if no_retrain and (budget is not None or allow_underpowered or executor is not None):
+        raise ConfigError("--no-retrain: trains no model; leave out --budget, --allow-underpowered and --executor")
     if gate and (no_sign or dry_run):
         raise ConfigError("--gate: needs a signed certificate; leave out --no-sign and --dry-run")
     project = load_project(find_project(Path.cwd()))
@@ -127,7 +129,7 @@ def command(
     if gate:
         require_gate(project.path, trust)
     say = (lambda line: None) if as_json else typer.echo
-    train = partial(audit, budget=budget, allow_underpowered=allow_underpowered, quiet=as_json)
+    train = partial(audit, budget=budget, allow_underpowered=allow_underpowered, executor=executor, quiet=as_json)
     run = audit_without_retraining if no_retrain else train
     done = run(
         model,

@@ -11,7 +11,11 @@ from cu_cert.cli._options import JsonOption, echo_json
 def command(
     data: Annotated[
         Path | None,
-        typer.Option("--data", metavar="FILE", help="A .csv or .npz file to describe. Without it: built-in digits."),
+        typer.Option(
+            "--data",
+            metavar="FILE",
+            help="A table (.csv, .parquet), .npz archive, idx file or folder to describe. Without it: built-in digits.",
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a cu-cert.toml that is there.")] = False,
     as_json: JsonOption = False,

@@ -17,6 +17,7 @@ from cu_cert.cli import (
     countersign,
     demo,
     drill,
+    fleet,
     gate,
     init,
     key,
@@ -65,6 +66,7 @@ for _verb, _module, _line in (
     ("methods", methods, "List the unlearning methods and what each states about itself."),
 ):
     app.command(_verb, short_help=_line)(_module.command)
+app.add_typer(fleet.app, name="fleet")
 app.add_typer(key.app, name="key")
 app.add_typer(receipt.app, name="receipt")
 app.add_typer(lint.app, name="lint")

@@ -1,4 +1,4 @@
-"""Data sources. One file a source; each ends in ``load``. Helpers start with an underscore.
+"""Data sources. One file a source, one line of ``_sources.py`` for each. Helpers start with an underscore.
 
 A source turns a file (or a function of the user's) into :class:`~cu_cert.records.Records`; which of them are held out
 is decided here, by id, in the same way for every source.
@@ -69,14 +69,6 @@ def load_records(config: DataConfig, root: Path) -> Dataset:
     """
     from cu_cert.data._holdout import choose
 
-    if config.is_python:
-        source = "python_factory"
-    elif config.is_csv:
-        source = "csv_table"
-    elif config.is_npz:
-        source = "npz"
-    else:
-        source = "digits"
-    load: Callable[[DataConfig, Path], Records] = importlib.import_module(f"cu_cert.data.{source}").load
+    load: Callable[[DataConfig, Path], Records] = importlib.import_module(f"cu_cert.data.{config.kind.module}").load
     records = load(config, root)
     return Dataset(records, choose(records, config, root))

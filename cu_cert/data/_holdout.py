@@ -1,4 +1,4 @@
-"""Which records are held out: by a keyed hash of the id, or by a list of ids."""
+"""Which records are held out: by a keyed hash of the id, by the beginning of the id, or by a list of ids."""
 
 import hashlib
 from fractions import Fraction
@@ -19,11 +19,20 @@ def choose(records: Records, config: DataConfig, root: Path) -> tuple[str, ...]:
         root: Folder of ``cu-cert.toml``.
 
     Raises:
-        DataError: The list names an id that is not in the data.
+        DataError: The list names an id that is not in the data, or no id has the beginning.
     """
     share = config.holdout_share
     if share is not None:
         return tuple(identifier for identifier in records.ids if is_held_out(identifier, share, config.holdout_seed))
+    start = config.holdout_start
+    if start is not None:
+        chosen = tuple(identifier for identifier in records.ids if identifier.startswith(start))
+        if not chosen:
+            raise DataError(
+                f"{config.source}: no id begins with {start!r}, as [data] holdout says; the first is "
+                f'{records.ids[0]!r}. Correct the beginning, or hold out a share such as "1/5"'
+            )
+        return chosen
     listed = read_ids(root / config.holdout)
     for entry in listed.entries:
         if entry.id not in records:

@@ -20,10 +20,13 @@ class Done:
     Args:
         ticket: What :meth:`Executor.submit` returned for it.
         problem: Why it could not be done, ``None`` when all its models are in the store (some perhaps as failed runs).
+        seconds: Seconds on the wall that each of its groups took, in order; empty where that is not known. The driver
+            sizes tasks by them.
     """
 
     ticket: int
     problem: BaseException | None = None
+    seconds: tuple[float, ...] = ()
 
 
 class Executor(Protocol):

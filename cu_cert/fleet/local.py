@@ -1,21 +1,30 @@
-"""The local executor: processes of one thread each, progress with time left, resumable at every model."""
+"""The local executor: processes of one thread each; one that dies is replaced, and its task is done again."""
 
 import multiprocessing
 import os
 import signal
-import sys
 import threading
-import time
-from collections.abc import Iterator, Sequence, Set
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Final, cast
 
-from cu_cert.errors import EnvironmentProblem, Interrupted
+from cu_cert.errors import EnvironmentProblem
 from cu_cert.fleet import worker
 from cu_cert.fleet.environment import single_threaded
-from cu_cert.fleet.plan import FleetPlan, Member
+from cu_cert.fleet.executor import Done, Group
+from cu_cert.fleet.parcel import Parcel
 from cu_cert.fleet.worker import Workshop
+
+TRIES: Final = 3
+"""Workers that may die over one task, or in a row before they are ready, before the run is given up."""
+
+_PATIENCE: Final = 10.0
+"""Seconds that a worker without work has to end by itself."""
 
 
 def cores() -> int:
@@ -23,171 +32,191 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class Progress:
-    """One line that says how far a fleet is; on a terminal it is rewritten, elsewhere printed once a minute.
+@dataclass(eq=False)
+class _Task:
+    """A task, and how many workers died over it."""
+
+    ticket: int
+    groups: tuple[Group, ...]
+    deaths: int = 0
+
+
+@dataclass(eq=False)
+class _Worker:
+    """A process, the line to it, whether it is ready, and what it works on."""
+
+    process: BaseProcess
+    line: Connection
+    ready: bool = False
+    task: _Task | None = None
+
+
+class LocalExecutor:
+    """Worker processes on this machine; with one worker, this process does the work itself and gives the same bits.
+
+    Processes are started when there is work for them, and stay for the fleets after it.
 
     Args:
-        total: Number of models to make.
-        what: What they are for.
-        quiet: Print nothing.
-    """
-
-    def __init__(self, total: int, what: str, *, quiet: bool = False) -> None:
-        self.total, self.what, self.quiet = total, what, quiet
-        self.live = sys.stderr.isatty()
-        self.started = self.shown = time.monotonic()
-
-    def show(self, done: int) -> None:
-        """Show that ``done`` models are finished."""
-        now = time.monotonic()
-        if self.quiet or not done or (now - self.shown < (0.2 if self.live else 60) and done < self.total):
-            return
-        self.shown = now
-        left = (now - self.started) / done * (self.total - done)
-        line = f"{self.what}: {done} of {self.total} models, {clock(left)} left"
-        if done == self.total:
-            line = f"{self.what}: {done} models in {clock(now - self.started)}"
-        print(
-            f"\r\x1b[2K{line}" if self.live else line,
-            end="\n" if done == self.total or not self.live else "",
-            file=sys.stderr,
-            flush=True,
-        )
-
-
-def clock(seconds: float) -> str:
-    """Write a duration for a person."""
-    whole = round(seconds)
-    if whole < 90:
-        return f"{whole} s"
-    return f"{round(whole / 60)} min" if whole < 5400 else f"{whole / 3600:.1f} h"
-
-
-class Crew:
-    """Worker processes that serve several fleets one after another, so that none waits for new ones to start.
-
-    Args:
-        workshop: What they make members with.
+        workshop: What members are made with.
         workers: Processes; 0 for one a processor.
     """
 
-    def __init__(self, workshop: Workshop, workers: int = 0) -> None:
-        self.workshop, self.count = workshop, workers or cores()
-        self._pool: ProcessPoolExecutor | None = None
+    name: Final = "local"
 
-    def __enter__(self) -> "Crew":
+    def __init__(self, workshop: Workshop, workers: int = 0) -> None:
+        self.workshop, self.workers = workshop, workers or cores()
+        self._tickets = 0
+        self._waiting: deque[_Task] = deque()
+        self._staff: list[_Worker] = []
+        self._parcel: Parcel | None = None
+        self._stillborn = 0
+
+    def __enter__(self) -> "LocalExecutor":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.stop(graceful=kind is None)
+        for each in self._staff:
+            if kind is not None or each.task is not None or not each.ready:
+                _end(each.process)
+            each.line.close()
+        for each in self._staff:
+            each.process.join(_PATIENCE)
+            _end(each.process, at_once=True)
+        self._staff.clear()
+        self._waiting.clear()
+        if self._parcel is not None:
+            self._parcel.close()
+            self._parcel = None
 
-    def pool(self) -> ProcessPoolExecutor | None:
-        """Return the processes, started when they are first asked for; ``None`` when one is enough."""
-        if self._pool is None and self.count > 1:
-            self._pool = _start(self.count, self.workshop)
-        return self._pool
+    def submit(self, groups: Sequence[Group]) -> int:
+        """Accept a task; see :class:`~cu_cert.fleet.executor.Executor`.
 
-    def stop(self, *, graceful: bool) -> None:
-        """End the processes; when not ``graceful``, at once."""
-        if self._pool is not None:
-            _stop(self._pool, graceful=graceful)
-            self._pool = None
+        Raises:
+            EnvironmentProblem: A process cannot be started.
+        """
+        self._tickets += 1
+        self._waiting.append(_Task(self._tickets, tuple(groups)))
+        if self.workers > 1:
+            self._hand_out()
+        return self._tickets
 
+    def wait(self) -> list[Done]:
+        """Wait until a task is finished; see :class:`~cu_cert.fleet.executor.Executor`.
 
-def _start(count: int, workshop: Workshop) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), worker.start, (workshop, os.getpid()))
+        Raises:
+            EnvironmentProblem: Workers keep dying, or cannot be started.
+        """
+        if self.workers == 1:
+            return self._here()
+        found: list[Done] = []
+        while not found:
+            self._hand_out()
+            lines = {each.line: each for each in self._staff if not each.ready or each.task is not None}
+            if not lines:
+                raise RuntimeError("no task is waited for")
+            for line in wait(list(lines)):
+                found += self._heard(lines[cast(Connection, line)])
+        self._hand_out()
+        return found
 
+    def _here(self) -> list[Done]:
+        """Do the next task in this process."""
+        task = self._waiting.popleft()
+        single_threaded()
+        try:
+            return [Done(task.ticket, seconds=worker.work(self.workshop, task.groups))]
+        except Exception as problem:
+            return [Done(task.ticket, problem)]
 
-def train_fleet(
-    plan: FleetPlan,
-    workshop: Workshop,
-    *,
-    workers: int = 0,
-    what: str = "training",
-    quiet: bool = False,
-    crew: Crew | None = None,
-) -> int:
-    """Make every member that is not finished yet.
+    def _hand_out(self) -> None:
+        """Give waiting tasks to workers that have none, and start workers for the others."""
+        for each in list(self._staff):
+            if self._waiting and each.ready and each.task is None:
+                each.task = self._waiting.popleft()
+                try:
+                    each.line.send(each.task.groups)
+                except OSError:
+                    self._lost(each)
+        coming = sum(not each.ready for each in self._staff)
+        while coming < len(self._waiting) and len(self._staff) < self.workers:
+            self._staff.append(self._start())
+            coming += 1
 
-    Args:
-        plan: The members.
-        workshop: What they are made with.
-        workers: Processes; 0 for one a processor.
-        what: What the models are for, in progress lines.
-        quiet: Show no progress.
-        crew: Processes that stay for the next fleet; with them ``workers`` is not looked at.
-
-    Returns:
-        The number of models that were made now.
-
-    Raises:
-        Interrupted: The user stopped the run; finished models are kept.
-        EnvironmentProblem: A worker process died.
-    """
-    todo: dict[str, tuple[Member, ...]] = {}
-    left = 0
-    for group in plan.groups:
-        unfinished = sum(not workshop.finished(member) for member in group)
-        if unfinished and (key := workshop.identity.key(group[0])) not in todo:
-            todo[key] = group
-            left += unfinished
-    if not todo:
-        return 0
-    progress = Progress(left, what, quiet=quiet)
-    done = 0
-    count = crew.count if crew is not None else min(workers or cores(), len(todo))
-    pool = crew.pool() if crew is not None else None if count == 1 else _start(count, workshop)
-    try:
-        for made in _alone(todo, workshop) if pool is None else _spread(pool, todo, workshop, count):
-            done += made
-            progress.show(done)
-    except KeyboardInterrupt:
-        raise Interrupted(
-            f"stopped: {done} of {left} models were finished and are kept; run the same command to go on"
-        ) from None
-    except BrokenProcessPool:
-        raise EnvironmentProblem(
-            f"a worker process died ({done} of {left} models are finished and kept); if memory ran out, lower "
-            "[audit] workers and run the same command to go on; a script of your own must call this under "
-            "if __name__ == '__main__'"
-        ) from None
-    finally:
-        if crew is not None and done < left:
-            crew.stop(graceful=False)
-        elif crew is None and pool is not None:
-            _stop(pool, graceful=done == left)
-    return left
-
-
-def _alone(todo: dict[str, tuple[Member, ...]], workshop: Workshop) -> Iterator[int]:
-    """Make all groups in this process, which gives the same bits as a worker."""
-    single_threaded()
-    for group in todo.values():
-        unfinished = sum(not workshop.finished(member) for member in group)
-        workshop.make_group(group)
-        yield unfinished
-
-
-def _spread(
-    pool: ProcessPoolExecutor, todo: dict[str, tuple[Member, ...]], workshop: Workshop, count: int
-) -> Iterator[int]:
-    """Yield the number of models of each finished group; a group waits until its parent is there."""
-    waiting = dict(todo)
-    running: dict[Future[None], tuple[str, int]] = {}
-    done: set[str] = set()
-    while waiting or running:
-        for key in _ready(waiting, todo.keys() - done, workshop, 2 * count - len(running)):
-            group = waiting.pop(key)
-            unfinished = sum(not workshop.finished(member) for member in group)
+    def _start(self) -> _Worker:
+        if self._parcel is None:
+            self._parcel = Parcel(self.workshop)
+        context = multiprocessing.get_context("spawn")
+        own, theirs = context.Pipe()
+        process = context.Process(target=worker.serve, args=(self._parcel, theirs, os.getpid()))
+        try:
+            # Its start lets signals through that were held back, so it must not come with that of a worker.
+            resource_tracker.ensure_running()
             with _interrupts_held():
-                future = pool.submit(worker.make, group)
-            running[future] = key, unfinished
-        finished, _ = wait(running, return_when=FIRST_COMPLETED)
-        for future in finished:
-            key, unfinished = running.pop(future)
-            done.add(key)
-            future.result()
-            yield unfinished
+                process.start()
+        except OSError as error:
+            raise EnvironmentProblem(
+                f"a worker process cannot be started ({error.strerror}); lower [audit] workers and run the same "
+                "command again"
+            ) from None
+        theirs.close()
+        return _Worker(process, own)
+
+    def _heard(self, each: _Worker) -> list[Done]:
+        """Take what a worker says; one that can say nothing any more is dead."""
+        try:
+            answer = each.line.recv()
+        except (EOFError, OSError):
+            self._lost(each)
+            return []
+        if not each.ready:
+            each.ready, self._stillborn = True, 0
+            return []
+        task, each.task = each.task, None
+        assert task is not None
+        if isinstance(answer, BaseException):
+            return [Done(task.ticket, answer)]
+        return [Done(task.ticket, seconds=answer)]
+
+    def _lost(self, each: _Worker) -> None:
+        """Forget a dead worker and have its task done again, unless this keeps happening.
+
+        Raises:
+            EnvironmentProblem: It does.
+        """
+        self._staff.remove(each)
+        each.line.close()
+        each.process.join(_PATIENCE)
+        _end(each.process, at_once=True)
+        if each.task is None:
+            self._stillborn += not each.ready
+            if self._stillborn >= TRIES:
+                raise EnvironmentProblem(
+                    f"a worker process died before it could start ({_cause(each.process)}), {TRIES} times in a row; if "
+                    "memory ran out, lower [audit] workers; a script of your own must call this under "
+                    "if __name__ == '__main__'"
+                )
+            return
+        task = each.task
+        task.deaths += 1
+        if task.deaths >= TRIES:
+            members = [member for group in task.groups for member in group]
+            at = next((member.label for member in members if not self.workshop.finished(member)), members[-1].label)
+            raise EnvironmentProblem(
+                f"a worker process died ({_cause(each.process)}), {TRIES} times over the same task, at the model for "
+                f"{at}; if memory ran out, lower [audit] workers"
+            )
+        self._waiting.appendleft(task)
+
+
+def _cause(process: BaseProcess) -> str:
+    code = process.exitcode or 0
+    return f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def _end(process: BaseProcess, *, at_once: bool = False) -> None:
+    if process.is_alive():
+        with suppress(OSError, ValueError):
+            (process.kill if at_once else process.terminate)()
 
 
 @contextmanager
@@ -214,27 +243,3 @@ def _interrupts_held() -> Iterator[None]:
             signal.signal(signal.SIGINT, usual)
     if pressed and callable(usual):
         usual(pressed[0], None)
-
-
-def _ready(
-    waiting: dict[str, tuple[Member, ...]], unfinished: Set[str], workshop: Workshop, most: int
-) -> Sequence[str]:
-    """Return the keys of at most ``most`` groups whose parents are finished, in plan order."""
-    ready: list[str] = []
-    for key, group in waiting.items():
-        if len(ready) >= most:
-            break
-        parent = group[0].parent
-        if parent is not None and parent.cohort is not None:
-            parent = parent.cohort.members()[0]
-        if parent is None or workshop.identity.key(parent) not in unfinished:
-            ready.append(key)
-    return ready
-
-
-def _stop(pool: ProcessPoolExecutor, *, graceful: bool) -> None:
-    if not graceful:
-        for process in list((pool._processes or {}).values()):
-            with suppress(OSError, ValueError):
-                process.terminate()
-    pool.shutdown(wait=graceful, cancel_futures=True)

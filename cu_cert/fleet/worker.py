@@ -1,31 +1,40 @@
 """What one worker process does: make a member, measure it, keep both; one thread, nothing shared with its siblings."""
 
 import os
+import pickle
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 
 from cu_cert.errors import ConfigError, DataError, MethodError
 from cu_cert.fleet.environment import code_digest, fingerprint_digest, single_threaded
+from cu_cert.fleet.executor import Group
+from cu_cert.fleet.parcel import Parcel
 from cu_cert.fleet.plan import Cohort, Half, Identity, Member
-from cu_cert.fleet.store import Entry, Store
-from cu_cert.model_file import load_into, load_state, save_model, state_digest
+from cu_cert.fleet.store import Entry, Store, described
+from cu_cert.model_file import load_into, load_state, state_digest
 from cu_cert.recipes import CohortRecipe
 from cu_cert.records import Records, make_records
 from cu_cert.rng import Stream
 from cu_cert.signals import Signals, measure
 
 if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
     import torch
 
     from cu_cert.recipes import Recipe
+
+
+Standing = Literal["make", "measure", "finished"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,10 @@ class Workshop:
     forget: tuple[str, ...]
     store: Path
     device: str = "cpu"
+
+    def __getstate__(self) -> dict[str, object]:
+        """Return what another process is given: what was worked out here is worked out there again."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @cached_property
     def recipe(self) -> "Recipe":
@@ -114,13 +127,17 @@ class Workshop:
         """Digest of what is measured on a member; on a half it is all records, so that it serves every request."""
         return self.query if Half.parse(member.records) is None else Stream.from_seed(self.universe.digest).key.hex()
 
+    def standing(self, member: Member) -> Standing:
+        """Return what is left to do for a member; nothing where it is known to fail."""
+        store, key = Store(self.store), self.identity.key(member)
+        entry = store.entry(key)
+        if entry is None:
+            return "make"
+        return "finished" if entry.problem or store.signals(key, self.query_of(member)) is not None else "measure"
+
     def finished(self, member: Member) -> bool:
         """Whether a member is made and measured, or is known to fail."""
-        store = Store(self.store)
-        entry = store.entry(self.identity.key(member))
-        if entry is None:
-            return False
-        return bool(entry.problem) or store.signals(self.identity.key(member), self.query_of(member)) is not None
+        return self.standing(member) == "finished"
 
     def make_group(self, members: Sequence[Member]) -> None:
         """Make and measure the members of a group of the fleet plan, one after another; see :meth:`make`."""
@@ -143,10 +160,11 @@ class Workshop:
         if entry is None:
             entry = self._train(member, store, key) if member.cohort is None else self._train_cohort(member.cohort)[key]
         if not entry.problem and store.signals(key, query) is None:
-            store.put_signals(key, query, self.measure(self.load(key), whole=Half.parse(member.records) is not None))
+            whole = Half.parse(member.records) is not None
+            store.put_signals(key, query, self.measure(self.model(member), whole=whole))
 
     def load(self, key: str) -> "torch.nn.Module":
-        """Return a finished model of the store.
+        """Return a finished model of the store; weights that are damaged are moved aside.
 
         Raises:
             DataError: It is missing or damaged.
@@ -161,19 +179,39 @@ class Workshop:
             sound = False
         if not sound:
             found = "damaged" if path.exists() else "missing"
+            if entry is not None and found == "damaged":
+                store.drop_model(key, "its tensors do not fit its entry")
             raise DataError(f"{path}: this model of the store is {found}; delete {store.entry_path(key)} and run again")
         return model.eval()
+
+    def model(self, member: Member) -> "torch.nn.Module":
+        """Return a finished member's model; it is made again when its weights were damaged, or removed to save room.
+
+        Raises:
+            DataError: Made again, it is another model.
+        """
+        key, store = self.identity.key(member), Store(self.store)
+        try:
+            return self.load(key)
+        except DataError:
+            if store.entry(key) is None:
+                raise
+        if member.cohort is None:
+            self._train(member, store, key)
+        else:
+            self._train_cohort(member.cohort)
+        return self.load(key)
 
     def _train(self, member: Member, store: Store, key: str) -> Entry:
         # A damaged parent or a full disk is no failure of this run, so neither is met inside the try.
         parent = None if member.parent is None else self._parent(member.parent)
         started = time.process_time()
         model = _attempt(lambda: self._model(member, parent))
-        return self._keep(key, model, time.process_time() - started, "single")
+        return self._keep(member, model, time.process_time() - started, "single")
 
     def _train_cohort(self, cohort: Cohort) -> dict[str, Entry]:
         """Train all models of a cohort in one program, keep those that are not there yet, and return all entries."""
-        recipe, store = self.recipe, Store(self.store)
+        recipe = self.recipe
         if not isinstance(recipe, CohortRecipe):
             raise ConfigError(f"recipe {self.recipe_name}: cannot train several models in one program; engine = single")
         rows = {seat.records: self.universe.positions(self.records_of(seat.records).ids) for seat in cohort.seats}
@@ -192,31 +230,41 @@ class Workshop:
         for position, member in enumerate(cohort.members()):
             key = self.identity.key(member)
             model = models if isinstance(models, str) else models[position]
-            found[key] = store.entry(key) or self._keep(key, model, seconds, "vectorised")
+            found[key] = self._keep(member, model, seconds, "vectorised")
         return found
 
-    def _keep(self, key: str, model: "torch.nn.Module | str", seconds: float, engine: str) -> Entry:
-        """Store a model, or why there is none, and return its entry."""
-        store, digest = Store(self.store), ""
+    def _keep(self, member: Member, model: "torch.nn.Module | str", seconds: float, engine: str) -> Entry:
+        """Store a model, or why there is none, and return its entry; what is there already stays as it is."""
+        store, key, digest = Store(self.store), self.identity.key(member), ""
+        known = store.entry(key)
+        if known is not None and (known.problem or store.model_path(key).exists()):
+            return known
         sound = model if isinstance(model, str) else _attempt(lambda: _require_finite(model))
         if not isinstance(sound, str):
-            save_model(store.place(key), sound)
             digest = state_digest(sound.state_dict())
+        if known is not None and known.model != digest:
+            raise DataError(
+                f"model {key[:12]} ({member.label}): its weights were gone, and made again they have other bits; the "
+                f"recipe does not repeat itself here; delete {store.entry_path(key)} and the files beside it whose "
+                "names begin alike, and run again"
+            )
+        if not isinstance(sound, str):
+            store.put_model(key, sound)
         entry = Entry(
             model=digest,
             seconds=round(seconds, 6),
             engine=engine,
             environment=self.identity.environment,
             problem=sound if isinstance(sound, str) else "",
+            **described(member, self.identity),
         )
-        store.finish(key, entry)
-        return entry
+        return store.finish(key, entry) if known is None else known
 
     def _parent(self, member: Member) -> "torch.nn.Module | str":
         """Return the model that a method starts from, or why there is none."""
         key = self.identity.key(member)
         entry = Store(self.store).entry(key)
-        return f"the model to start from failed: {entry.problem}" if entry and entry.problem else self.load(key)
+        return f"the model to start from failed: {entry.problem}" if entry and entry.problem else self.model(member)
 
     def _model(self, member: Member, parent: "torch.nn.Module | str | None") -> "torch.nn.Module":
         rng = Stream(bytes.fromhex(member.seed))
@@ -275,21 +323,41 @@ def _require_finite(model: "torch.nn.Module") -> "torch.nn.Module":
     return model
 
 
-_WORKSHOP: Workshop | None = None
+def work(workshop: Workshop, groups: Sequence[Group]) -> tuple[float, ...]:
+    """Do a task: make groups one after another, and return the seconds on the wall that each took."""
+    found = []
+    for group in groups:
+        started = time.perf_counter()
+        workshop.make_group(group)
+        found.append(time.perf_counter() - started)
+    return tuple(found)
 
 
-def start(workshop: Workshop, parent: int) -> None:
-    """Prepare a worker process.
+def serve(parcel: Parcel, connection: "Connection", parent: int) -> None:
+    """Do tasks in a process of its own until there are no more.
 
     Args:
-        workshop: What this process makes members with.
+        parcel: Holds what this process makes members with.
+        connection: Where tasks come from, as groups, and answers go to: the seconds of each group, or an error. The
+            first answer, ``None``, says that this process is ready.
         parent: Process id of the driver; the worker ends when the driver is gone.
     """
-    global _WORKSHOP
-    _WORKSHOP = workshop
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides; a worker finishes nothing it did not start
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
     single_threaded()
+    workshop: Workshop = parcel.open()
+    try:
+        connection.send(None)
+        while True:
+            groups = connection.recv()
+            answer: tuple[float, ...] | BaseException
+            try:
+                answer = work(workshop, groups)
+            except Exception as problem:
+                answer = _portable(problem)
+            connection.send(answer)
+    except (EOFError, OSError):
+        return  # the driver wants nothing more
 
 
 def _watch(parent: int) -> None:
@@ -298,7 +366,12 @@ def _watch(parent: int) -> None:
     os._exit(1)  # an orphan would wait for work for ever
 
 
-def make(members: Sequence[Member]) -> None:
-    """Make the members of one group in this worker process."""
-    assert _WORKSHOP is not None
-    _WORKSHOP.make_group(members)
+def _portable(problem: Exception) -> Exception:
+    """Return an error that survives the way to another process, with the lines where it happened."""
+    if not hasattr(problem, "exit_code"):  # a bug, of ours or in user code; the others say all there is to say
+        problem.add_note("".join(traceback.format_exception(problem)))
+    try:
+        again = pickle.loads(pickle.dumps(problem))
+    except Exception:
+        again = None
+    return problem if isinstance(again, type(problem)) else RuntimeError(f"{type(problem).__name__}: {problem}")

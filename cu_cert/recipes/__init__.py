@@ -88,9 +88,9 @@ def make_recipe(name: str, options: Mapping[str, object], *, root: str | None = 
     """Make the recipe that ``[training] recipe`` names.
 
     Args:
-        name: A built-in name (``mlp``, ``logistic``) or ``python:module:recipe`` for user code.
+        name: A built-in name (``mlp``, ``logistic``, ...) or ``python:module:recipe`` for user code.
         options: Values of the recipe's own table; unknown keys are refused by the recipe.
-        root: Folder of ``cu-cert.toml``, from which user modules are imported.
+        root: Folder of ``cu-cert.toml``, from which user modules are imported and files of a recipe are read.
 
     Raises:
         ConfigError: The name or an option is wrong.
@@ -104,5 +104,8 @@ def make_recipe(name: str, options: Mapping[str, object], *, root: str | None = 
             f"[training] recipe = {name!r} is unknown; expected one of {', '.join(names())} or python:module:recipe"
         )
     module = importlib.import_module(f"cu_cert.recipes.{name}")
+    if hasattr(module, "make_at"):  # it reads files
+        make_at: Callable[[Mapping[str, object], str | None], Recipe] = module.make_at
+        return make_at(options, root)
     make: Callable[[Mapping[str, object]], Recipe] = module.make
     return make(options)

@@ -1,9 +1,8 @@
-"""What the built-in classifiers share: standardisation, the training loop, scoring, digest."""
+"""What the built-in classifiers share: parameters, standardisation, and the training loop of one model."""
 
-import hashlib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import torch
 from torch import nn
@@ -11,7 +10,9 @@ from torch import nn
 from cu_cert.errors import ConfigError
 from cu_cert.records import Records
 from cu_cert.rng import Stream
-from cu_certificates.check.strict import canonical
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +44,18 @@ class TrainingParams:
         require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "at least 0")
 
 
-P = TypeVar("P", bound=TrainingParams)
+P = TypeVar("P", bound="DataclassInstance")
 
 
 def require(holds: bool, key: str, value: object, expected: str) -> None:
     """Raise a :class:`ConfigError` about one recipe parameter unless ``holds``."""
     if not holds:
         raise ConfigError(f"[training] {key} = {value!r}; expected {expected}")
+
+
+def widths(sizes: tuple[object, ...]) -> bool:
+    """Return whether all entries are whole numbers of at least 1."""
+    return all(isinstance(size, int) and not isinstance(size, bool) and size >= 1 for size in sizes)
 
 
 def checked(kind: type[P], options: Mapping[str, object]) -> P:
@@ -60,7 +66,7 @@ def checked(kind: type[P], options: Mapping[str, object]) -> P:
         if key not in known:
             raise ConfigError(f"[training] {key}: unknown; expected one of {', '.join(sorted(known))}")
         values[key] = _cast(key, value, known[key])
-    return kind(**values)  # type: ignore[arg-type]
+    return kind(**values)
 
 
 def _cast(key: str, value: object, default: object) -> object:
@@ -78,24 +84,32 @@ def _cast(key: str, value: object, default: object) -> object:
 
 
 class Standardize(nn.Module):
-    """Subtracts a mean and divides by a scale that were measured on the training records."""
+    """Subtracts a mean and divides by a scale that were measured on the training records.
+
+    Args:
+        shape: Shape of the constants. Along an axis of size 1 all numbers of a record share theirs.
+    """
+
+    SMALLEST: Final = 1e-6
+    """What varies less than this is constant and keeps scale 1."""
 
     mean: torch.Tensor
     scale: torch.Tensor
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, *shape: int) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("scale", torch.ones(width))
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("scale", torch.ones(shape))
 
     def fit(self, x: torch.Tensor) -> None:
-        """Set the constants from ``x``, shape (n, width); constant features keep scale 1."""
-        spread = x.std(dim=0, unbiased=False)
-        self.mean.copy_(x.mean(dim=0))
-        self.scale.copy_(torch.where(spread > 1e-6, spread, torch.ones_like(spread)))
+        """Set the constants from ``x``, shape (n, ...)."""
+        over = [0, *(axis + 1 for axis, size in enumerate(self.mean.shape) if size == 1)]
+        spread = x.std(dim=over, unbiased=False).reshape(self.mean.shape)
+        self.mean.copy_(x.mean(dim=over).reshape(self.mean.shape))
+        self.scale.copy_(torch.where(spread > self.SMALLEST, spread, torch.ones_like(spread)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return (x - mean) / scale for ``x`` of shape (n, width)."""
+        """Return (x - mean) / scale for ``x`` of shape (n, ...)."""
         return (x - self.mean) / self.scale
 
 
@@ -104,21 +118,29 @@ def flat(records: Records) -> torch.Tensor:
     return torch.from_numpy(records.x.reshape(len(records), -1))
 
 
-def fit(model: nn.Sequential, records: Records, params: TrainingParams, *, rng: Stream) -> nn.Module:
+def fit(
+    model: nn.Sequential,
+    inputs: Callable[[Records], torch.Tensor],
+    records: Records,
+    params: TrainingParams,
+    *,
+    rng: Stream,
+) -> None:
     """Train ``model`` in place by SGD; the order of every epoch goes by id.
 
     Args:
         model: A fresh model whose first part is a :class:`Standardize`.
+        inputs: Returns what the model is applied to, one row a record.
         records: At least one record.
         params: The recipe's parameters.
         rng: Stream from which the order of every epoch derives.
 
-    Returns:
-        The same model in evaluation mode.
+    Raises:
+        ConfigError: There is no record.
     """
     if not len(records):
         raise ConfigError("training on 0 records; expected at least 1 (does the request remove all data?)")
-    x, y = flat(records), torch.from_numpy(records.y)
+    x, y = inputs(records), torch.from_numpy(records.y)
     first = model[0]
     if params.standardize and isinstance(first, Standardize):
         first.fit(x)
@@ -132,58 +154,3 @@ def fit(model: nn.Sequential, records: Records, params: TrainingParams, *, rng: 
             optimiser.zero_grad(set_to_none=True)
             nn.functional.cross_entropy(model(x[batch]), y[batch]).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
-    return model.eval()
-
-
-@dataclass(frozen=True)
-class ClassifierRecipe:
-    """A built-in classifier: a stack of dense layers trained by :func:`fit`.
-
-    Args:
-        name: File name of the recipe.
-        params: Checked parameters.
-        hidden: Widths of the hidden layers; empty for a linear model.
-    """
-
-    name: str
-    params: TrainingParams
-    hidden: tuple[int, ...]
-
-    @property
-    def parameters(self) -> Mapping[str, object]:
-        """All parameters, with numbers as printable strings where they are not whole."""
-        return {key: value if isinstance(value, int) else str(value) for key, value in asdict(self.params).items()} | {
-            "hidden": list(self.hidden)
-        }
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 (hex) of name, version and parameters."""
-        document = {"recipe": self.name, "version": 2, "parameters": dict(self.parameters)}
-        return hashlib.sha256(canonical(document)).hexdigest()
-
-    def build(self, records: Records, *, rng: Stream) -> nn.Sequential:
-        """Return a fresh model for the shape and classes of ``records``; initialised from ``rng`` alone."""
-        width = int(records.x[:1].size) if len(records) else int(records.x.reshape(1, -1).shape[1])
-        layers: list[nn.Module] = [Standardize(width)]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(rng.child("init").integer(63))
-            for units in self.hidden:
-                layers += [nn.Linear(width, units), nn.ReLU()]
-                width = units
-            layers.append(nn.Linear(width, len(records.classes)))
-        return nn.Sequential(*layers).eval()
-
-    def train(self, records: Records, *, rng: Stream) -> nn.Module:
-        """Train from a fresh initialisation."""
-        return fit(self.build(records, rng=rng), records, self.params, rng=rng)
-
-    def features(self, records: Records) -> torch.Tensor:
-        """Return what a model of this recipe is applied to, float32, shape (n, features)."""
-        return flat(records)
-
-    def logits(self, model: nn.Module, records: Records) -> torch.Tensor:
-        """Return float32 class scores, shape (n, classes)."""
-        with torch.no_grad():
-            scores: torch.Tensor = model(flat(records))
-        return scores

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cu_cert.recipes._classifier import ClassifierRecipe, TrainingParams, checked, require
+from cu_cert.recipes._classifier import TrainingParams, checked, require, widths
+from cu_cert.recipes._dense import dense_recipe
+from cu_cert.recipes._network import ClassifierRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,12 +20,11 @@ class MlpParams(TrainingParams):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        sizes = self.hidden
-        good = bool(sizes) and all(isinstance(width, int) and width >= 1 for width in sizes)
-        require(good, "hidden", list(sizes), "a list of widths of at least 1")
+        good = bool(self.hidden) and widths(self.hidden)
+        require(good, "hidden", list(self.hidden), "a list of widths of at least 1")
 
 
 def make(options: Mapping[str, object]) -> ClassifierRecipe:
     """Make the recipe from the options of ``[training]``."""
     params = checked(MlpParams, options)
-    return ClassifierRecipe("mlp", params, params.hidden)
+    return dense_recipe("mlp", params, params.hidden)

@@ -15,6 +15,7 @@ from .fields import Node, printed, shown
 from .plots import check_plots
 from .result import VERDICTS, CheckResult, ClaimResult, Status
 from .rules import RULES
+from .sharing import check_sharing
 from .strict import Rejected, parse
 
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
@@ -63,6 +64,7 @@ def check_payload(payload: bytes, evidence: Callable[[str], bytes | None]) -> Ch
     results = [_examine(claim, context) for claim in _claims(predicate)]
     if not any(result.status == "rejected" for result in results):
         check_plots(context)
+        check_sharing(context)
     derived, reasons = derive_verdict(context, results, missing)
     stated = _stated(predicate) if predicate.has("verdict") else None
     return CheckResult(
