@@ -30,7 +30,7 @@ from benchmarks._fleet_audits import SETTINGS
 from benchmarks._fleet_peers import end_to_end
 from benchmarks._fleet_train import CASES, FASHION, WAYS
 from benchmarks._measure import machine
-from benchmarks._peers_environments import one_thread
+from benchmarks._peers_environments import last_line, one_thread
 from benchmarks.peers import environments_folder
 
 LEAST_RUNS: Final = 3
@@ -53,7 +53,7 @@ def child(module: str, *arguments: str) -> Any:
             [sys.executable, "-m", f"benchmarks.{module}", *given], env=settings, capture_output=True, text=True
         )
     if done.returncode:
-        raise RuntimeError(f"benchmarks.{module} {' '.join(arguments)}: {done.stderr.strip()[-500:]}")
+        raise RuntimeError(f"benchmarks.{module} {' '.join(arguments)}: {last_line(done.stderr)}")
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 

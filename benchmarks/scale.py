@@ -221,7 +221,6 @@ def requests_a_day(requests: int = 10_000) -> list[dict[str, Any]]:
                 "requests": requests,
                 "acceleratorsEachAlone": math.ceil(alone / 24),
                 "acceleratorsOneBatchADay": math.ceil(together / 24),
-                "singleRecordAttacksOnly": 0,
             }
         )
     return rows

@@ -10,7 +10,7 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cu_attacks._combined import CombinedScore
@@ -53,8 +53,13 @@ Say = Callable[[str], None]
 DEFAULT_OUT = Path("audit-out")
 
 SAMPLE_DATA = "L12"
-STOPPED_EARLY = "L14"
 """The limitation of results on the built-in data."""
+
+STOPPED_EARLY = "L14"
+"""The limitation of slots that were judged one after another."""
+
+ONE_LAW = "A19"
+"""The assumption that models trained together follow the law of models trained alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,7 +262,7 @@ def audit_subjects(
                 assert isinstance(score, CombinedScore)  # [audit] takes no other where slots are judged one by one
                 opened, more = run_sequences(pools, bench, score, executor=crew, quiet=quiet, say=say)
                 trained += more
-        scope = scope_of(project, dataset, workshop, request, plan)
+        scope = with_engine(scope_of(project, dataset, workshop, request, plan), pools.cohort, workshop.device)
         halves = read_shadows(workshop, shadows) if shadows else None
         for line in halves.lines() if halves is not None else ():
             say(line)
@@ -345,6 +350,21 @@ def scope_of(project: Project, dataset: Dataset, workshop: Workshop, request: Re
             *withheld(plan),
         ),
     )
+
+
+def with_engine(scope: Scope, cohort: int, device: str) -> Scope:
+    """Return the scope with a word on how the fleet was trained: no part of the plan, since it changes no law.
+
+    Args:
+        scope: What the certificate speaks about.
+        cohort: Most models that were trained in one program; 1 where each was trained alone.
+        device: Where cohorts were trained.
+    """
+    if cohort == 1:
+        return replace(scope, environment={**scope.environment, "engine": "single"})
+    engine = f"vectorised, up to {cohort} models in one program, {device}"
+    assumptions = (*scope.assumptions, ONE_LAW)
+    return replace(scope, environment={**scope.environment, "engine": engine}, assumptions=assumptions)
 
 
 def _source_name(source: str) -> str:

@@ -85,7 +85,8 @@ class ReleasePlan:
         if self.left:
             time = "time unknown until the first model is done"
             if self.seconds is not None and self.wall is not None:
-                time = f"{clock(self.seconds)} of CPU, {clock(self.wall)} with {self.workers} processes"
+                processes = "1 process" if self.workers == 1 else f"{self.workers} processes"
+                time = f"{clock(self.seconds)} of CPU, {clock(self.wall)} with {processes}"
             found.append(f"{time}; {self.megabytes:.0f} MB of disk")
         return found
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +23,8 @@ from cu_cert.errors import CuCertError
 from cu_cert.fleet.plan import Member, fleet_plan
 from cu_cert.fleet.train import train_fleet
 from cu_cert.fleet.worker import Workshop
+
+PATIENCE: Final = 120.0
 
 RECIPE: Final = '''
 """Counts its calls, and where a file says so does something else than training."""
@@ -158,6 +160,24 @@ def listening(processes: Sequence[int]) -> set[str]:
     return found
 
 
+def wait_for(event: Callable[[], Any], seconds: float = PATIENCE) -> None:
+    end = time.monotonic() + seconds
+    while not event():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def entries(store: Path) -> list[Path]:
+    return list(store.glob("??/*.json"))
+
+
+def debris(store: Path) -> list[Path]:
+    """Return temporary files, and models without an entry."""
+    known = {path.stem for path in entries(store)}
+    files = [path for path in store.glob("??/*") if path.is_file()]
+    return [path for path in files if path.name.startswith(".") or path.name[:64] not in known]
+
+
 @contextmanager
 def started(folder: Path, count: int, workers: int = 2, how: str = "own") -> Iterator["subprocess.Popen[str]"]:
     """Start this file as a program, the leader of a session of its own, and end it at last."""
@@ -181,7 +201,12 @@ def started(folder: Path, count: int, workers: int = 2, how: str = "own") -> Ite
 def nodes(folder: Path) -> Iterator[str]:
     """Start a cluster of a node without processors and two with one, and lose a node when a file ``lose`` says so."""
     with TemporaryDirectory(prefix="cu-t-", dir="/tmp") as base:
-        os.environ |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "disabled", "RAY_TMPDIR": base}
+        os.environ |= {
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+            "RAY_AUTH_MODE": "disabled",
+            "RAY_TMPDIR": base,
+            "TMPDIR": base,
+        }
         os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
         from ray.cluster_utils import Cluster
 

@@ -232,7 +232,7 @@ def test_an_accelerator_runs_the_same_program(name: str) -> None:
 def test_in_a_fleet_a_model_that_diverges_is_kept_as_failed_and_the_others_live(tmp_path: Path) -> None:
     x = TRAIN.x.copy()
     x[TRAIN.positions(FORGET[:1])] = 3e38
-    options = {**SMALL, "standardize": False, "learning_rate": 1e-4}
+    options = {**SMALL, "standardize": False}
     shop = workshop(tmp_path, options=options, train=make_records(TRAIN.ids, x, TRAIN.y, TRAIN.classes))
     members = in_cohorts([trained(1), trained(2, "retain"), trained(3, "retain")], 3)
     shop.make_group(members)

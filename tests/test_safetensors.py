@@ -274,11 +274,10 @@ def test_every_verb_takes_both_formats(
     bundle, trust = "audit-out/certificate.sigstore.json", ["--trust", str(tmp_path / "trust.toml")]
     assert run(["verify", bundle, *trust, "--model", "out.safetensors"]) == 0
     assert run(["verify", bundle, *trust, "--model", "out.pt"]) == 4  # the same tensors, another file
-    (project / "policy.toml").write_text('schema = 1\n[policy.require]\nhygiene = "any"\n')
+    (project / "policy.toml").write_text('schema = 1\n[policy.require]\nverdict = ["NOT_REFUTED"]\n')
     capsys.readouterr()
     gate = ["gate", bundle, *trust, "--policy", "policy.toml", "--model"]
     assert run([*gate, "out.safetensors"]) in (0, 1, 3)
-    assert "another model" not in capsys.readouterr().out
     assert run([*gate, "out.pt"]) == 4
 
 

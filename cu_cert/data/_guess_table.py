@@ -127,7 +127,10 @@ def guess_table(
     if text:
         left |= dict.fromkeys([*numeric, *categorical], "a text is learned from alone; add it if it belongs there")
         del left[text.name]
-        reasons.append(f"text_column = {text.name}: every row has a text of its own; its words are hashed")
+        reasons.append(
+            f"text_column = {text.name}: every row has a text of its own; its words are hashed. Under [training], "
+            "standardize = false suits them"
+        )
         numeric, categorical = [], []
     out = [f"{name} is left out: {why}" for name, why in left.items()]
     if not (text or numeric or categorical):
