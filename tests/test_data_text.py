@@ -363,6 +363,16 @@ def test_what_is_usual() -> None:
     assert (tokens.width, tokens.buckets) == (64, 4096)
 
 
+def test_the_page_states_the_defaults() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "text.md").read_text(encoding="utf-8")
+    for kind in ("words", "characters", "tokens"):
+        found = text_features(kind, None, None, None)
+        line = next(line for line in page.splitlines() if line.startswith(f'| `"{kind}"`'))
+        wanted = f"text_length = {found.length}" if kind == "tokens" else f"ngrams = {list(found.ngrams)}"
+        assert f"`{wanted}`" in line
+        assert f"`text_buckets = {found.buckets}`" in line
+
+
 # through the command line ---------------------------------------------------------------------------------------------
 
 

@@ -200,7 +200,7 @@ def test_a_backbone_from_a_file_is_the_model_that_was_saved(tmp_path: Path) -> N
     donor = make_recipe("mlp", {"hidden": [10, 7]}).build(records, rng=ROOT)
     load_into(donor, load_state(tmp_path / name), tmp_path / name)
     with torch.no_grad():
-        expected = nn.Sequential(*list(donor)[:-1])(torch.from_numpy(records.x))  # type: ignore[arg-type]
+        expected = nn.Sequential(*list(donor.children())[:-1])(torch.from_numpy(records.x))
         torch.testing.assert_close(trained[0](torch.from_numpy(records.x)), expected, rtol=1e-6, atol=1e-6)
     assert not any(part.requires_grad for part in trained[0].parameters())
     digest = hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
@@ -246,7 +246,12 @@ def test_an_adapter_starts_as_the_linear_model(tmp_path: Path) -> None:
 
 def test_features_are_computed_once_for_the_same_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe, records, calls = adapter(tmp_path), near(20, (6,)), []
-    monkeypatch.setattr("cu_cert.recipes._backbone.flat", lambda found: calls.append(1) or torch.from_numpy(found.x))
+
+    def counted(found: Records) -> torch.Tensor:
+        calls.append(found)
+        return torch.from_numpy(found.x)
+
+    monkeypatch.setattr("cu_cert.recipes._backbone.flat", counted)
     again = make_records(records.ids, records.x, records.y, records.classes)
     assert torch.equal(recipe.inputs(records), recipe.inputs(again))
     assert len(calls) == 1

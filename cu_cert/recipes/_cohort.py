@@ -125,8 +125,9 @@ def constants(x: Tensor, rows: Sequence[IntArray], shared: int) -> tuple[Tensor,
     centre = x.mean(dim=(0, 2)).double()  # any near number serves
     first, second = (torch.zeros(len(rows), kinds, dtype=torch.float64, device=x.device) for _ in range(2))
     size = max(1, _CHUNK // max(1, x[:1].numel()))
+    buffer = torch.zeros(min(size, n), *x.shape[1:], dtype=torch.float64, device=x.device)
     for part, weight in zip(torch.split(x, size), torch.split(member, size, dim=1), strict=True):
-        away = part.double().sub_(centre[:, None])
+        away = torch.sub(part, centre[:, None], out=buffer[: len(part)])
         first += weight @ _summed(away)
         second += weight @ _summed(away.square_())
     variance = (second - first.square()).clamp_min(0)
