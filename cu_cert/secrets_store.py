@@ -60,6 +60,11 @@ class Secrets:
         self._drawn[name] = found
         return found
 
+    @property
+    def drawn(self) -> bool:
+        """Whether the project's secret was drawn already."""
+        return (self.folder / "audit.key").exists()
+
     def audit_seed(self, plan: Plan) -> bytes:
         """Return the 32-byte seed of a plan; the plan's own seed commitment plays no part in it."""
         body = replace(plan, seed_commitment="").to_bytes()

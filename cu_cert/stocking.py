@@ -32,7 +32,7 @@ class ReleasePlan:
     """What the fleet of a release will hold, and what is left to make.
 
     Args:
-        release: Name of the release.
+        release: Name of the release; ``None`` while the project's secret, from which it derives, was not drawn.
         recipe: Name of the recipe.
         records: Training records.
         engine: ``vectorised`` or ``single``.
@@ -48,7 +48,7 @@ class ReleasePlan:
         megabytes: Disk for the others.
     """
 
-    release: str
+    release: str | None
     recipe: str
     records: int
     engine: str
@@ -76,8 +76,9 @@ class ReleasePlan:
     def lines(self) -> list[str]:
         """Say what will be there and what it takes, one line each."""
         together = f"up to {self.cohort} in one program" if self.cohort > 1 else "one after another"
+        name = "a new release" if self.release is None else f"release {self.release[:16]}"
         found = [
-            f"release {self.release[:16]}: recipe {self.recipe} on {self.records} records; engine {self.engine} "
+            f"{name}: recipe {self.recipe} on {self.records} records; engine {self.engine} "
             f"({together}), device {self.device}",
             f"{self.shadows} shadows, {self.pilots} originals that fit scores, {self.judged} that scores judge",
             f"{self.models} models, {self.finished} of them in the store, {self.left} to make",
@@ -164,11 +165,13 @@ def _stock(project: Project, *, originals: int | None, shadows: int | None, keep
         device=training_device(config.device),
     )
     cohort = cohort_size(recipe, config.engine)
-    release = Release.of(workshop, Secrets(project.root / FOLDER, keep=keep), cohort)
+    secrets = Secrets(project.root / FOLDER, keep=keep)
+    named = keep or secrets.drawn
+    release = Release.of(workshop, secrets, cohort)
     members = (*release.pilots(pilots), *release.judged(range(judged)), *release.shadows(halves))
     plan = fleet_plan(members)
     summary = ReleasePlan(
-        release=release.name,
+        release=release.name if named else None,
         recipe=recipe.name,
         records=len(dataset.train),
         engine="vectorised" if cohort > 1 else "single",

@@ -181,7 +181,7 @@ OTHERS = [
     Case("a file for a folder", (*TRAIN[:-1], "data.npz/new.pt"), ("data.npz/new.pt", "no folder data.npz")),
     Case("a project file is there", ("init",), ("cu-cert.toml", "exists already", "--force")),
     Case("no data", ("init", "--force", "--data", "none.csv"), ("none.csv", "No such file")),
-    Case("data of another kind", ("init", "--force", "--data", "ids.txt"), ("ids.txt", ".csv or .npz")),
+    Case("data of another kind", ("init", "--force", "--data", "ids.txt"), ("ids.txt", "a .npz file, a .csv file")),
     Case("other files are there", ("demo", "--out", "."), ("--out .", "holds other files")),
     Case("a file for a folder", ("demo", "--out", "ids.txt"), ("--out ids.txt", "is a file")),
 ]

@@ -21,7 +21,7 @@ from cu_certificates.privacy import IdIndex
 from cu_certificates.request import commitment, opening
 from cu_certificates.seal import seal
 
-EVIDENCE = {f"evidence/{name}.jsonl" for name in ("artifact", "distances", "pilots", "slots", "utility")}
+EVIDENCE = {f"evidence/{name}.jsonl" for name in ("artifact", "distances", "pilots", "shared", "slots", "utility")}
 PUBLIC = {"certificate.sigstore.json", "plan.json", "report.html", "README.txt"}
 
 
@@ -167,7 +167,8 @@ def strings(value: object) -> list[str]:
 
 WORDS = {
     "opening", "subject", "run", "record", "model", "main", "positive", "negative", "reference", "pilots", "unlearned",
-    "retrained", "original", "rerun", "done", "failed", "held-out", "retained", "request", "never", "",
+    "retrained", "original", "rerun", "done", "failed", "held-out", "retained", "request", "never", "release",
+    "plan", "shadow", "",
 }  # fmt: skip
 
 

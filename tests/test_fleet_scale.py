@@ -1,12 +1,12 @@
 """Large fleets: memory that does not grow with them, scores on disk with the same numbers, nothing left behind."""
 
 import errno
-import gc
 import multiprocessing
 import re
 import resource
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -108,16 +108,18 @@ def test_a_bench_holds_no_signals_in_memory(tmp_path: Path) -> None:
     shop, members = filled(tmp_path, 400, 8000)  # 29 MB
     bench = Bench(shop)
     bench.pool(members[:40])
-    gc.collect()
-    before = private()
-    pool = bench.pool(members)
-    found = bench.memory(pool)
-    assert found.shape == (400, len(shop.forget))
-    assert private() - before < 6
-    assert margins_of(pool)[399, 3] == pool[399].margin[3]
-    held = [Store(tmp_path).signals(shop.identity.key(member), shop.query) for member in members]
-    assert private() - before > 20  # so that this test can fail
-    assert len(held) == 400
+    tracemalloc.start()  # knows numpy's arrays, and counts no memory maps
+    try:
+        pool = bench.pool(members)
+        found = bench.memory(pool)
+        assert found.shape == (400, len(shop.forget))
+        assert tracemalloc.get_traced_memory()[0] < 6e6
+        assert margins_of(pool)[399, 3] == pool[399].margin[3]
+        held = [Store(tmp_path).signals(shop.identity.key(member), shop.query) for member in members]
+        assert tracemalloc.get_traced_memory()[0] > 20e6  # so that this test can fail
+        assert len(held) == 400
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_model_that_is_gone_is_no_failed_run(tmp_path: Path) -> None:

@@ -14,6 +14,13 @@ MEMORY = ("neighbours-perturbed", "quantisation-int8", "quantisation-int4", "pru
 """Probes that ask what the model remembers of the request."""
 
 
+def typical() -> tuple[nn.Module, list[nn.Module]]:
+    """Return the retrained model in the middle of 19 by its mean margin on the request, and the others."""
+    models, size = retrained(19), len(shop().forget_records)
+    middle = int(np.argsort([shop().measure(model).margin[:size].mean() for model in models])[9])
+    return models[middle], [model for place, model in enumerate(models) if place != middle]
+
+
 def test_the_original_looks_extreme_wherever_memory_shows() -> None:
     found = probe(original(1), retrained(19), original=original())
     for name in MEMORY:
@@ -73,11 +80,11 @@ def test_damage_around_the_request_is_seen() -> None:
 def test_memory_that_four_bits_bring_back_is_seen_there_only() -> None:
     # Units that fire on the request raise the score of its classes, and sixty small ones for each take that back. A
     # step of the 4-bit grid is a seventh of the largest weight, so a sixtieth becomes 0; the 8-bit grid keeps it.
-    request = shop().forget_records
+    request, (middle, others) = shop().forget_records, typical()
     raised = 12 * np.eye(3)[request.y]
     heights = np.vstack([raised, *[-raised / 60] * 60])
-    hidden = Bumps(retrained(1)[0], np.vstack([request.x] * 61), heights)
-    found = probe(hidden, retrained(19)[1:], ["quantisation"])
+    hidden = Bumps(middle, np.vstack([request.x] * 61), heights)
+    found = probe(hidden, others, ["quantisation"])
     assert found["quantisation-int4"].p == Fraction(1, 19)
     assert found["quantisation-int4"].value > found["quantisation-int4"].null_high + 5  # type: ignore[operator]
     assert found["quantisation-int8"].p > Fraction(1, 19)  # type: ignore[operator]
@@ -111,15 +118,15 @@ def test_memory_that_covers_the_exact_points_only_is_seen_beside_them() -> None:
 def test_weights_of_the_records_sharpen_the_signal() -> None:
     request, weight = shop().forget_records, np.zeros(12)
     weight[4] = 3.0
-    bump = Bumps(retrained(1)[0], request.x[4:5], 25 * np.eye(3)[request.y[4:5]])
+    middle, others = typical()
+    bump = Bumps(middle, request.x[4:5], 25 * np.eye(3)[request.y[4:5]])
     plain, sharp = (
-        probe(bump, retrained(19)[1:], ["quantisation"], record_weights=chosen)["quantisation-int8"]
-        for chosen in (None, weight)
+        probe(bump, others, ["quantisation"], record_weights=chosen)["quantisation-int8"] for chosen in (None, weight)
     )
     assert sharp.p == Fraction(1, 19)
     assert plain.p is not None
     assert plain.p > Fraction(1, 19)
     assert "weighted as in the audit's score" in sharp.note
     assert "weighted" not in plain.note
-    even = probe(bump, retrained(19)[1:], ["quantisation"], record_weights=np.full(12, 0.3))["quantisation-int8"]
+    even = probe(bump, others, ["quantisation"], record_weights=np.full(12, 0.3))["quantisation-int8"]
     assert even.value == pytest.approx(plain.value)

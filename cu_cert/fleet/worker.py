@@ -100,10 +100,16 @@ class Workshop:
             self.train.classes,
         )
 
+    def ids_of(self, name: str) -> Sequence[str]:
+        """Return the ids of the records that a member's ``records`` names."""
+        if (half := Half.parse(name)) is not None:
+            return [one for one in self.universe.ids if half.holds(one)]
+        return self.train.ids if name == "all" else self.retain.ids
+
     def records_of(self, name: str) -> Records:
         """Return the records that a member's ``records`` names."""
-        if (half := Half.parse(name)) is not None:
-            return self.universe.select([one for one in self.universe.ids if half.holds(one)])
+        if Half.parse(name) is not None:
+            return self.universe.select(self.ids_of(name))
         return self.train if name == "all" else self.retain
 
     @cached_property
@@ -214,7 +220,7 @@ class Workshop:
         recipe = self.recipe
         if not isinstance(recipe, CohortRecipe):
             raise ConfigError(f"recipe {self.recipe_name}: cannot train several models in one program; engine = single")
-        rows = {seat.records: self.universe.positions(self.records_of(seat.records).ids) for seat in cohort.seats}
+        rows = {seat.records: self.universe.positions(self.ids_of(seat.records)) for seat in cohort.seats}
         clock = time.process_time if self.device == "cpu" else time.perf_counter  # here the processor only waits
         started = clock()
         models = _attempt(

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Final
 
 import torch
 from torch import nn
@@ -12,6 +13,9 @@ from cu_cert.recipes._cohort import train_together
 from cu_cert.records import IntArray, Records
 from cu_cert.rng import Stream
 from cu_certificates.check.strict import canonical
+
+_ASKED: Final = 4096
+"""Records that a model is asked about at a time, since a convolution's outputs are many times as large as its input."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +80,8 @@ class ClassifierRecipe:
     def logits(self, model: nn.Module, records: Records) -> torch.Tensor:
         """Return float32 class scores, shape (n, classes)."""
         with torch.no_grad():
-            scores: torch.Tensor = model(self.features(records))
-        return scores
+            parts = [model(part) for part in torch.split(self.features(records), _ASKED)]
+        return torch.cat(parts)
 
     def _trained(self, model: nn.Sequential) -> nn.Sequential:
         return nn.Sequential(*list(model)[self.frozen :])
