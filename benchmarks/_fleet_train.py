@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from cu_cert.recipes import CohortRecipe, make_recipe
 from cu_cert.recipes._network import ClassifierRecipe
 from cu_cert.records import Records, make_records
 from cu_cert.rng import Stream
+
+if TYPE_CHECKING:
+    from cu_cert.fleet.worker import Workshop
 
 FASHION: Final = "CU_CERT_DATA"
 """The variable that names the folder with ``fashion-mnist``; without it the cases on that data are left out."""
@@ -75,6 +78,29 @@ def records_of(case: Case) -> Records:
 def fashion_images() -> Path:
     """Return the file of training images of Fashion-MNIST."""
     return Path(os.environ[FASHION]) / "fashion-mnist" / "train-images-idx3-ubyte.gz"
+
+
+def workshop(folder: Path, recipe: str, options: Mapping[str, object]) -> "Workshop":
+    """Return what a fleet on the digits is made with, for a request of twenty records.
+
+    Args:
+        folder: Holds the store.
+        recipe: A built-in recipe.
+        options: Its options.
+    """
+    from cu_cert.fleet.worker import Workshop
+
+    dataset = load_records(DataConfig(), folder)
+    return Workshop(
+        recipe_digest=make_recipe(recipe, options).digest,
+        recipe_name=recipe,
+        recipe_options=dict(options),
+        root=str(folder),
+        train=dataset.train,
+        held_out=dataset.held_out,
+        forget=dataset.train.ids[:20],
+        store=folder / "store",
+    )
 
 
 def halves(records: Records, models: int) -> list[np.ndarray[Any, np.dtype[np.int64]]]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks._fleet_train import CASES, matrix_rate, useful
+from benchmarks._fleet_train import CASES, matrix_rate, useful, workshop
 from benchmarks._measure import machine
 
 SMALL: Final = 32
@@ -38,6 +38,8 @@ class Sizes:
         pilots: Pilots; three times as many models, a third of them originals.
         controls: Retrained models of the artifact question's negative control.
         shadows: Models of halves.
+        control_slots: Models that the procedure question's negative control trains: reruns of the retrains through the
+            method's code path, for half of the slots; one by one, a fixed number of slots of its own.
         slot_share: Share of the slots that is trained: 1, or less when slots are judged one after another.
     """
 
@@ -46,6 +48,7 @@ class Sizes:
     pilots: int
     controls: int
     shadows: int
+    control_slots: int
     slot_share: float = 1.0
 
     @property
@@ -55,16 +58,12 @@ class Sizes:
 
     @property
     def own(self) -> float:
-        """Trainings for one request: slots and pilots without it, references, and the controls' reruns.
-
-        The negative control of the procedure question retrains through the method's code path for each of its heads.
-        """
-        slots = self.slots * self.slot_share
-        return slots / 2 + slots / 2 + 2 * self.pilots + self.references + self.controls
+        """Trainings for one request: slots and pilots without it, references, and the controls."""
+        return self.slots * self.slot_share / 2 + self.control_slots + 2 * self.pilots + self.references + self.controls
 
 
-STANDARD: Final = Sizes(slots=64, references=132, pilots=16, controls=8, shadows=64)
-EARLY: Final = Sizes(slots=64, references=0, pilots=8, controls=0, shadows=64, slot_share=20 / 64)
+STANDARD: Final = Sizes(slots=64, references=132, pilots=16, controls=8, shadows=64, control_slots=32)
+EARLY: Final = Sizes(slots=64, references=0, pilots=8, controls=0, shadows=64, control_slots=16, slot_share=20 / 64)
 """One question, slots one by one, ended after 20 of 64."""
 
 
@@ -124,29 +123,17 @@ def measured(folder: Path) -> dict[str, Any]:
     Args:
         folder: An empty folder.
     """
-    from cu_cert.data import DataConfig, load_records
     from cu_cert.fleet.environment import single_threaded
     from cu_cert.fleet.plan import Member, fleet_plan, in_cohorts
     from cu_cert.fleet.train import train_fleet
-    from cu_cert.fleet.worker import Workshop
-    from cu_cert.recipes import CohortRecipe, make_recipe
+    from cu_cert.recipes import CohortRecipe
     from cu_cert.rng import Stream
 
     single_threaded()
     case = CASES["dense digits"]
-    dataset = load_records(DataConfig(), folder)
-    recipe = make_recipe(case.recipe, case.options)
+    shop = workshop(folder, case.recipe, case.options)
+    recipe = shop.recipe
     assert isinstance(recipe, CohortRecipe)
-    workshop = Workshop(
-        recipe_digest=recipe.digest,
-        recipe_name=case.recipe,
-        recipe_options=dict(case.options),
-        root=str(folder),
-        train=dataset.train,
-        held_out=dataset.held_out,
-        forget=dataset.train.ids[:20],
-        store=folder / "store",
-    )
     members = [
         Member(label=f"model {number}", records="retain", seed=Stream.from_seed(number).key.hex())
         for number in range(SMALL + LARGE)
@@ -155,18 +142,18 @@ def measured(folder: Path) -> dict[str, Any]:
 
     def seconds(part: Sequence[Member]) -> float:
         start = time.process_time()
-        train_fleet(fleet_plan(part), workshop, workers=1, quiet=True)
+        train_fleet(fleet_plan(part), shop, workers=1, quiet=True)
         return time.process_time() - start
 
     seconds(seated[: recipe.cohort_size])  # warms caches and kernels
     per_model = seconds(seated[recipe.cohort_size : SMALL]) / (SMALL - recipe.cohort_size)
     before = _bytes(folder / "store")
     took = seconds(seated[SMALL:])
-    model = recipe.build(dataset.train, rng=Stream.from_seed(0))
+    model = recipe.build(shop.train, rng=Stream.from_seed(0))
     weights = sum(one.numel() for one in model.parameters())
     buffers = sum(one.numel() for one in model.buffers())
-    stored = disk_of(weights, buffers, len(workshop.forget) + len(dataset.held_out))
-    rows = len(workshop.retain)
+    stored = disk_of(weights, buffers, len(shop.forget) + len(shop.held_out))
+    rows = len(shop.retain)
     return {
         "models": LARGE,
         "seconds": {"predicted": round(predict_time(per_model, LARGE), 2), "measured": round(took, 2)},
@@ -175,7 +162,7 @@ def measured(folder: Path) -> dict[str, Any]:
             "measured": round((_bytes(folder / "store") - before) / 1e6, 1),
         },
         "shareOfMatrixRate": round(
-            useful(case, dataset.train, LARGE) * 2 * rows / len(dataset.train) / took / matrix_rate(), 3
+            useful(case, shop.train, LARGE) * 2 * rows / len(shop.train) / took / matrix_rate(), 3
         ),
     }
 

@@ -15,6 +15,7 @@ from benchmarks._fleet_train import CASES, WAYS, Case, halves, records_of, usefu
 from cu_cert._tables import AuditConfig
 from cu_cert.recipes import make_recipe
 from cu_cert.rng import Stream
+from cu_certificates._design_sequential import CONTROL_SIZES
 
 TINY = Case(data="digits", recipe="mlp", options={"hidden": [5], "batch_size": 50, "epochs": 2}, models=3)
 
@@ -125,6 +126,8 @@ def test_the_cost_model_counts_the_models_that_an_audit_plans() -> None:
     # 32 retrained slots, 32 reruns of the negative control, 32 pilots, 132 references, 8 reruns.
     assert sizes.shared == 32 + 16 + 1 + 64
     assert sizes.own == 32 + 32 + 32 + 132 + 8
+    assert scale.EARLY.control_slots == CONTROL_SIZES["both"][0]
+    assert scale.EARLY.own == 10 + 16 + 16
 
 
 def test_disk_is_predicted_from_tensors_and_signals(tmp_path: Path) -> None:
