@@ -137,6 +137,21 @@ def test_a_member_that_arrives_damaged_is_refused_whole(tmp_path: Path, part: st
     assert not list((tmp_path / "there").rglob("*.*"))
 
 
+def test_a_member_that_arrives_with_other_bits_replaces_nothing(tmp_path: Path) -> None:
+    here = workshop(tmp_path / "here")
+    run([trained(1), trained(2)], here)
+    key, other = (here.identity.key(trained(number)) for number in (1, 2))
+    source, target = Store(here.store), Store(tmp_path / "there")
+    entry = source.entry(other)
+    assert entry is not None
+    target.put_model(key, here.load(other))
+    target.finish(key, replace(entry, file="", size=0))
+    before = {path: path.read_bytes() for path in (tmp_path / "there").rglob("*.*")}
+    with pytest.raises(DataError, match=r"another model than the one that is here; .*delete .*json"):
+        target.ingest(key, source.export(key, [here.query]))
+    assert {path: path.read_bytes() for path in (tmp_path / "there").rglob("*.*")} == before
+
+
 def test_a_member_that_found_no_room_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = workshop(tmp_path / "here")
     run([trained(1)], here)

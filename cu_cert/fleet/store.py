@@ -262,7 +262,7 @@ class Store:
             bundle: What :meth:`export` of the other store returned.
 
         Raises:
-            DataError: It is damaged, or another member; nothing is kept then.
+            DataError: It is damaged, another member, or another model than the one that is here; nothing is kept then.
             EnvironmentProblem: It cannot be written.
         """
         where = f"model {key[:12]}, as it arrived"
@@ -273,13 +273,18 @@ class Store:
             signals = {query: read_signals(data, key, query) for query, data in bundle.signals.items()}
         except Damaged as why:
             raise DataError(f"{where}: {why}; expected what export() returned; make it again") from None
+        kept = self.entry(key)
+        if kept is not None and kept.model != entry.model:
+            raise DataError(
+                f"{where}: it is another model than the one that is here; the recipe does not repeat itself there; "
+                f"delete {self.entry_path(key)} and the files beside it whose names begin alike, and run again"
+            )
         if bundle.weights:
             _require_weights(entry, bundle.weights, where)
             if not self.model_path(key).exists():
                 self._write(self.model_path(key), bundle.weights)
         for query, found in signals.items():
             self.put_signals(key, query, found)
-        kept = self.entry(key)
         if kept is not None:
             return kept
         self._write(self.entry_path(key), entry_bytes(key, entry))
