@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -24,10 +25,15 @@ from cu_cert.records import Records, make_records
 from cu_cert.rng import Stream
 
 if TYPE_CHECKING:
+    import torch
+
     from cu_cert.fleet.worker import Workshop
 
 FASHION: Final = "CU_CERT_DATA"
 """The variable that names the folder with ``fashion-mnist``; without it the cases on that data are left out."""
+
+
+Scores = Callable[[], "torch.Tensor"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,8 +115,8 @@ def halves(records: Records, models: int) -> list[np.ndarray[Any, np.dtype[np.in
     return [np.sort(rng.permutation(len(records))[: len(records) // 2]) for _ in range(models)]
 
 
-def loop(case: Case, records: Records, models: int) -> None:
-    """Train one model after another with the usual five lines."""
+def loop(case: Case, records: Records, models: int) -> list[Scores]:
+    """Train one model after another with the usual five lines; return what scores all records, for each model."""
     import torch
     from torch import nn
 
@@ -119,36 +125,44 @@ def loop(case: Case, records: Records, models: int) -> None:
     assert isinstance(recipe, ClassifierRecipe)
     x, y = recipe.features(records), torch.from_numpy(records.y)
     x = (x - x.mean()) / x.std()
+    found: list[Scores] = []
     for number, half in enumerate(halves(records, models)):
         rows = torch.from_numpy(half)
         # The network of the recipe, without the layer that standardises.
         model = nn.Sequential(*list(recipe.build(records, rng=Stream.from_seed(number)).children())[1:]).train()
         optimiser = torch.optim.SGD(model.parameters(), lr=given["learning_rate"], momentum=0.9)
+        order = torch.Generator().manual_seed(number)
         for _ in range(given["epochs"]):
-            for batch in torch.split(rows[torch.randperm(len(rows))], given["batch_size"]):
+            for batch in torch.split(rows[torch.randperm(len(rows), generator=order)], given["batch_size"]):
                 optimiser.zero_grad()
                 nn.functional.cross_entropy(model(x[batch]), y[batch]).backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
+        found.append(partial(model, x))
+    return found
 
 
-def single(case: Case, records: Records, models: int) -> None:
-    """Train one model after another as a fleet does that is not vectorised."""
+def single(case: Case, records: Records, models: int) -> list[Scores]:
+    """Train one model after another as a fleet does that is not vectorised; see :func:`loop`."""
     recipe = make_recipe(case.recipe, case.options)
+    made = []
     for number, half in enumerate(halves(records, models)):
-        recipe.train(records.select(records.ids[row] for row in half), rng=Stream.from_seed(number))
+        made.append(recipe.train(records.select(records.ids[row] for row in half), rng=Stream.from_seed(number)))
+    return [partial(recipe.logits, model, records) for model in made]
 
 
-def vectorised(case: Case, records: Records, models: int) -> None:
-    """Train cohorts of the size that the recipe likes best."""
+def vectorised(case: Case, records: Records, models: int) -> list[Scores]:
+    """Train cohorts of the size that the recipe likes best; see :func:`loop`."""
     recipe = make_recipe(case.recipe, case.options)
     assert isinstance(recipe, CohortRecipe)
     rows = halves(records, models)
+    made = []
     for start in range(0, models, recipe.cohort_size):
         numbers = range(start, min(start + recipe.cohort_size, models))
-        recipe.train_cohort(records, [rows[k] for k in numbers], rngs=[Stream.from_seed(k) for k in numbers])
+        made += recipe.train_cohort(records, [rows[k] for k in numbers], rngs=[Stream.from_seed(k) for k in numbers])
+    return [partial(recipe.logits, model, records) for model in made]
 
 
-WAYS: Final[Mapping[str, Callable[[Case, Records, int], None]]] = {
+WAYS: Final[Mapping[str, Callable[[Case, Records, int], list[Scores]]]] = {
     "loop": loop,
     "single": single,
     "vectorised": vectorised,

@@ -9,19 +9,20 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cu_attacks._combined import CombinedScore
+from cu_attacks._model_scores import ModelScore
 from cu_attacks._types import AttackError
 from cu_cert.data import Dataset, load_records
 from cu_cert.errors import ConfigError, DataError
 from cu_cert.findings import findings_of
 from cu_cert.fleet.engine import cohort_size, training_device
 from cu_cert.fleet.environment import fingerprint, single_threaded
+from cu_cert.fleet.executor import Executor
 from cu_cert.fleet.executors import executor_spec, make_executor
-from cu_cert.fleet.plan import fleet_plan
+from cu_cert.fleet.plan import Member, fleet_plan
 from cu_cert.fleet.store import Store
 from cu_cert.fleet.train import train_fleet
 from cu_cert.fleet.worker import Workshop
@@ -247,47 +248,55 @@ def audit_subjects(
     if plan_only:
         return Audited(plan=plan, forecast=expected, issued=(), key=None, trained=0)
     pools, use = borrowing.enter(pools, workshop)
-    early = is_sequential(plan)
-    members = [*shadows, *(first_members(pools) if early else pools.members())]
     bench = Bench(workshop)
-    opened: Mapping[str, SlotSequence] = {}
     issued: list[Issued] = []
-    held = ExitStack()
-    held.enter_context(Store(workshop.store).hold("audit"))  # so that nothing is cleaned up before it was read
     try:
-        with make_executor(spec, workshop, project.audit.workers) as crew:
-            trained = train_fleet(fleet_plan(members), workshop, executor=crew, what="training", quiet=quiet)
-            score = bench.fit(pools)
-            if early:
-                assert isinstance(score, CombinedScore)  # [audit] takes no other where slots are judged one by one
-                opened, more = run_sequences(pools, bench, score, executor=crew, quiet=quiet, say=say)
-                trained += more
-        scope = with_engine(scope_of(project, dataset, workshop, request, plan), pools.cohort, workshop.device)
-        halves = read_shadows(workshop, shadows) if shadows else None
-        for line in halves.lines() if halves is not None else ():
-            say(line)
-        sharing = Sharing.of(pools, workshop, borrowing.release, use, borrowing.ledger.read())
-        for given, planned, name, own in zip(subjects, plan.subjects, named, loaded, strict=True):
-            findings = findings_of(bench, pools, score, planned, name.source, own, opened.get(planned.name), halves)
-            signing = signer.key if signer else None
-            issued.append(
-                write_certificate(
-                    given.out,
-                    findings,
-                    plan,
-                    scope,
-                    signing=project.signing,
-                    key=signing,
-                    secrets=secrets,
-                    forget=listed_index(listed),
-                    share=sharing.enter,
+        with Store(workshop.store).hold("audit"):  # so that nothing is cleaned up before it was read
+            with make_executor(spec, workshop, project.audit.workers) as crew:
+                score, opened, trained = _make(pools, shadows, bench, crew, quiet=quiet, say=say)
+            scope = with_engine(scope_of(project, dataset, workshop, request, plan), pools.cohort, workshop.device)
+            halves = read_shadows(workshop, shadows) if shadows else None
+            for line in halves.lines() if halves is not None else ():
+                say(line)
+            sharing = Sharing.of(pools, workshop, borrowing.release, use, borrowing.ledger.read())
+            for given, planned, name, own in zip(subjects, plan.subjects, named, loaded, strict=True):
+                findings = findings_of(bench, pools, score, planned, name.source, own, opened.get(planned.name), halves)
+                issued.append(
+                    write_certificate(
+                        given.out,
+                        findings,
+                        plan,
+                        scope,
+                        signing=project.signing,
+                        key=signer.key if signer else None,
+                        secrets=secrets,
+                        forget=listed_index(listed),
+                        share=sharing.enter,
+                    )
                 )
-            )
     except (AttackError, Rejected) as problem:
         raise DataError(f"{subjects[len(issued)].model}: nothing was signed: {problem}") from None
-    finally:
-        held.close()
     return Audited(plan=plan, forecast=expected, issued=tuple(issued), key=signer, trained=trained)
+
+
+def _make(
+    pools: Pools, shadows: Sequence[Member], bench: Bench, crew: Executor, *, quiet: bool, say: Say
+) -> tuple[ModelScore, Mapping[str, SlotSequence], int]:
+    """Train what a plan needs and fit the frozen score; where slots are judged one after another, judge them.
+
+    Returns:
+        The score, the sequences by subject name (none where all slots are judged at once), and how many models were
+        trained now.
+    """
+    early = is_sequential(pools.plan)
+    members = [*shadows, *(first_members(pools) if early else pools.members())]
+    trained = train_fleet(fleet_plan(members), bench.workshop, executor=crew, what="training", quiet=quiet)
+    score = bench.fit(pools)
+    if not early:
+        return score, {}, trained
+    assert isinstance(score, CombinedScore)  # [audit] takes no other where slots are judged one by one
+    opened, more = run_sequences(pools, bench, score, executor=crew, quiet=quiet, say=say)
+    return score, opened, trained + more
 
 
 def workshop_of(project: Project, dataset: Dataset, request: ResolvedRequest) -> Workshop:
